@@ -221,8 +221,8 @@ class GroupCurves:
 
 # %% ../nbs/01_curve.ipynb #c034
 def fmt_lr(lr:float)->str:
-    "A rate as people write it: `3e-4`, `0` for 0"
-    if not lr: return '0'
+    "A rate as people write it: `3e-4`, `0.1`, `0` for 0"
+    if not lr or .1<=lr<100: return f'{lr:.2g}'
     m,e = f'{lr:.1e}'.split('e')
     return f"{m.removesuffix('.0')}e{int(e)}"
 

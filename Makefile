@@ -1,0 +1,50 @@
+# Everything runs in .venv, which is made on first use from settings.ini. PYTHON picks the interpreter for it.
+PYTHON ?= python3
+BIN := .venv/bin
+PY := $(BIN)/python
+READY := .venv/.ready-dev
+BENCH := .venv/.ready-bench
+SOURCES := settings.ini pyproject.toml setup.py
+
+# IPython adds the packages of an environment that is active in the shell to those of .venv
+unexport VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab bench readme clean
+
+help: ## List these targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+demo: $(READY) ## Run the quickstart and leave its notebook, page and pictures in _demo/
+	@OMP_NUM_THREADS=1 $(PY) tools/demo.py
+
+test: export OMP_NUM_THREADS := 1
+test: $(READY) ## Run every check: modules in step, notebooks, README, tests
+	@$(PY) tools/browser.py
+	@$(PY) tools/in_step.py
+	@echo 'Running the notebooks'
+	@$(BIN)/nbdev-test --n-workers 2
+	@$(PY) tools/readme.py --check
+	@$(PY) -m pytest
+
+lab: $(READY) ## Open the quickstart in JupyterLab
+	@$(BIN)/jupyter lab nbs/quickstart.ipynb
+
+bench: $(BENCH) ## Run the benchmarks
+	@$(PY) -m benchmarks
+
+readme: $(READY) ## Make README.md from nbs/index.ipynb
+	@$(PY) tools/readme.py
+
+clean: ## Remove what demos, tests and builds left (.venv stays)
+	rm -rf _demo _proc build dist *.egg-info .pytest_cache .hypothesis
+
+$(READY): $(SOURCES)
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	@echo 'Installing lrtools and its tools into .venv (minutes, the first time)'
+	@$(PY) -m pip install -qq -e '.[dev]'
+	@touch $@
+
+$(BENCH): $(READY)
+	@$(PY) -m pip install -qq -e '.[bench]'
+	@touch $@
