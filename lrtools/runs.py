@@ -63,7 +63,7 @@ def _row(rs, valid0):
     if any(r.exploded for r in rs): return f"exploded in {sum(r.exploded for r in rs)} of {len(rs)}",'–'
     v = [r.valid for r in rs]
     spread = f' ({min(v):.3g} to {max(v):.3g})' if len(v)>1 else ''
-    return f'{np.mean(v):.3g}{spread}', 'worse than untrained' if np.mean(v)>valid0 else f'{np.mean(v)-valid0:+.3g}'
+    return f'{np.mean(v):.3g}{spread}', f'{np.mean(v)-valid0:+.2g}'
 
 @patch
 def _repr_markdown_(self:ProbeRuns):

@@ -6,13 +6,13 @@ Docs: https://lrtools.github.io/lrtools/suggest.html.md"""
 
 # %% auto #0
 __all__ = ['RULES', 'BANDWIDTH', 'CLEAR', 'FALL', 'DIVISOR', 'BREAK_SD', 'FALL_SD', 'OPEN_SD', 'WIDEST', 'FEWEST', 'ZONES',
-           'valley_rule', 'slide_rule', 'minimum_rule', 'steep_rule', 'fastai_rules', 'Landmarks', 'landmarks',
-           'Suggestion', 'fmt_range', 'suggest', 'Zone', 'zones', 'classify']
+           'valley_rule', 'slide_rule', 'minimum_rule', 'steep_rule', 'fastai_rules', 'each_sweep', 'Landmarks',
+           'landmarks', 'Suggestion', 'fmt_range', 'suggest', 'Zone', 'zones', 'classify']
 
 # %% ../nbs/02_suggest.ipynb #c003
 import math
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,9 +64,9 @@ def steep_rule(
 RULES = dict(valley=valley_rule, slide=slide_rule, minimum=minimum_rule, steep=steep_rule) # fastai's, by fastai's names
 
 # %% ../nbs/02_suggest.ipynb #c008
-def _as_fastai(curve, i):
-    "Rates and losses of sweep `i` as `lr_find` gives them to its rules"
-    c = LRCurve([curve.sweeps[i]], curve.num_it, curve.start_lr, curve.end_lr, swept=curve.swept).smooth(0.98).trim(curve.num_it//10, 5)
+def _as_fastai(c):
+    "Rates and losses of a single sweep as `lr_find` gives them to its rules"
+    c = c.smooth(0.98).trim(c.num_it//10, 5)
     lrs,losses = c.lrs.astype(np.float32), c.sweeps[0].losses.astype(np.float32)
     n = int(np.argmax(np.isnan(losses))) if np.isnan(losses).any() else len(losses)
     return lrs[:n],losses[:n]
@@ -78,13 +78,19 @@ def fastai_rules(
     def answer(rule, lrs, losses):
         try: return rule(lrs, losses)
         except (ValueError, IndexError): return math.nan
-    prepared = [_as_fastai(curve, i) for i in range(len(curve.sweeps))]
+    prepared = [_as_fastai(c) for c in each_sweep(curve)]
     return {k:np.array([answer(f, *o) for o in prepared]) for k,f in RULES.items()}
 
 # %% ../nbs/02_suggest.ipynb #c012
 BANDWIDTH = 0.35 # Standard deviation of the kernel, in decades: wide enough for ~10 points of a 100-step sweep, narrower than any fall
 CLEAR = 2. # Standard errors by which a fall must exceed noise: 1 in 8 flat curves with normal noise does by chance
 FALL = 0.8 # Share of the fall that counts as "most of it"
+
+def each_sweep(
+    curve:LRCurve
+)->list:
+    "The sweeps of `curve` as curves of one sweep each"
+    return [replace(curve, sweeps=[s]) for s in curve.sweeps]
 
 @dataclass(frozen=True)
 class Landmarks:
@@ -113,7 +119,7 @@ class Landmarks:
 def _xy(curve):
     "log10 rate and finite loss of each sweep"
     f = curve.finite()
-    return [(np.log10(np.maximum(s.lrs[:,f.group], 1e-300)), s.losses) for s in f.sweeps]
+    return [(np.log10(np.maximum(s.lrs[:,f.group], 1e-300)), s.losses) for s in f.sweeps if len(s)]
 
 def _break(s, group):
     "log10 of the rate at which sweep `s` diverged, or None"
@@ -174,7 +180,7 @@ def landmarks(
     breaks = tuple(_break(s, curve.group) for s in curve.sweeps)
     known = [b for b in breaks if b is not None]
     rate = lambda v: None if v is None else float(10**v)
-    trend = _sharpen(at, x, y, trend, i)
+    if clear: trend = _sharpen(at, x, y, trend, i)
     i = int(trend.argmin())
     xrise = _cross(at, trend, start-.5*(start-trend[i]), i, 1)
     return Landmarks(10**at, trend, start, float(trend[i]), noise, len(x), clear, rate(x10), rate(xsteep), rate(xfall), rate(at[i]), rate(xrise),
@@ -257,12 +263,9 @@ def _decline(curve, m):
 # %% ../nbs/02_suggest.ipynb #c023
 def _sd(curve, m):
     "Standard deviation of log10 of the suggestion over batch orders: resampling is the prior (worth four sweeps), repeats are the data"
-    one = LRCurve(curve.sweeps[:1], curve.num_it, curve.start_lr, curve.end_lr, swept=curve.swept)
-    prior = (min(_resampled(one, landmarks(one)), FALL_SD)**2 + (BREAK_SD if m.lr_break else OPEN_SD)**2)/4
-    n,singles = len(curve.sweeps),[]
-    for s in curve.sweeps:
-        c = LRCurve([s], curve.num_it, curve.start_lr, curve.end_lr, swept=curve.swept)
-        if len(c.finite())>=5 and (mi := landmarks(c)).lr_fall: singles.append(_middle(mi, c))
+    ones = [c for c in each_sweep(curve) if len(c.finite())>=5]
+    prior = (min(_resampled(ones[0], landmarks(ones[0])), FALL_SD)**2 + (BREAK_SD if m.lr_break else OPEN_SD)**2)/4
+    n,singles = len(ones),[_middle(mi, c) for c in ones if (mi := landmarks(c)).lr_fall]
     if len(singles)<2: return math.sqrt(prior/n)
     k,var = len(singles)-1,float(np.var(singles, ddof=1))
     return math.sqrt((4*prior+k*var)/(4+k)/n)
@@ -316,8 +319,8 @@ def _zones(curve, m):
     return {k:(float(a),float(b)) for k,a,b in zip(ZONES, edges, edges[1:]) if b>a}
 
 def _lost(m):
-    "Rate at which the trend is back where it started, or None"
-    x = _cross(np.log10(m.lrs), m.trend, m.start_loss, int(m.trend.argmin()), 1)
+    "Rate at which the trend is back where it started (beyond the noise, where there was no clear fall), or None"
+    x = _cross(np.log10(m.lrs), m.trend, m.start_loss+(0 if m.clear else 2*m.noise), int(m.trend.argmin()), 1)
     return None if x is None else 10**x
 
 # %% ../nbs/02_suggest.ipynb #c039

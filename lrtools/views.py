@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .curve import GroupCurves, LRCurve, _ema, _rows, fmt_lr
 from .runs import ProbeRuns
-from .suggest import _zones, fastai_rules, landmarks, suggest
+from .suggest import ZONES, _zones, each_sweep, fastai_rules, fmt_range, landmarks, suggest
 
 # %% ../nbs/20_views.ipynb #c005
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ def _palette(ax):
 
 def _tick(v, _=None): return fmt_lr(v) if v<.1 or v>=100 else f'{v:g}'
 
+def _inches(ax): return ax.bbox.width/ax.figure.dpi, ax.bbox.height/ax.figure.dpi
+
 def _frame(ax, pal, xlabel, ylabel):
     "Axes without clutter, text that never needs mathtext"
     ax.set_xlabel(xlabel, color=pal.fg)
@@ -57,8 +59,8 @@ def _log_axis(ax):
 def _draw_zones(ax, pal, zones):
     "Shade the zones, each with its name at the top; names turn upright where the zone is narrow"
     a,b = np.log10(ax.get_xlim())
-    inches = ax.get_figure().get_figwidth()*ax.get_position().width
-    for (name,(lo,hi)),c in zip(zones.items(), [pal.zones[i] for i in map(list(_ZONES).index, zones)]):
+    inches,_ = _inches(ax)
+    for (name,(lo,hi)),c in zip(zones.items(), [pal.zones[i] for i in map(ZONES.index, zones)]):
         lo,hi = np.clip((lo,hi), *ax.get_xlim())
         ax.axvspan(lo, hi, color=c, alpha=.13 if pal is _light else .24, lw=0, zorder=0)
         width = inches*(math.log10(hi)-math.log10(lo))/(b-a)
@@ -66,17 +68,10 @@ def _draw_zones(ax, pal, zones):
         if width>.12: ax.text(math.sqrt(lo*hi), .985, name if upright else text, transform=ax.get_xaxis_transform(), rotation=90 if upright else 0,
                               ha='center', va='top', fontsize=8, color=pal.faint, linespacing=1)
 
-_ZONES = 'flat','descending','edge','past the minimum','diverging'
-
 def _sweep_trends(curve, m):
     "Trend of each sweep at the rates of `m`, NaN beyond its end, shape (repeats, n)"
-    res = []
-    for s in curve.sweeps:
-        c = LRCurve([s], curve.num_it, curve.start_lr, curve.end_lr, swept=curve.swept)
-        if len(c.finite())<5: continue
-        mi = landmarks(c)
-        res.append(np.interp(np.log10(m.lrs), np.log10(mi.lrs), mi.trend, right=np.nan))
-    return np.array(res)
+    ms = [landmarks(c) for c in each_sweep(curve) if len(c.finite())>=5]
+    return np.array([np.interp(np.log10(m.lrs), np.log10(o.lrs), o.trend, right=np.nan) for o in ms])
 
 def _ylim(m, curve):
     top = m.start_loss+max(.45*m.fall, 5*m.noise)
@@ -87,8 +82,8 @@ def _ylim(m, curve):
 # %% ../nbs/20_views.ipynb #c008
 def _answers(curve):
     "(name, rate, lo, hi) of every suggestion that there is, ours first"
-    s,res = suggest(curve),[]
-    if s: res.append(('lrtools', s.lr, *s.interval))
+    s = suggest(curve)
+    res = [('lrtools', s.lr, *(s.interval or (None, None)))]
     for k,v in fastai_rules(curve).items():
         v = v[np.isfinite(v) & (v>0)]
         if len(v): res.append((k, float(np.exp(np.log(v).mean())), v.min(), v.max()))
@@ -96,13 +91,14 @@ def _answers(curve):
 
 def _draw_answers(ax, pal, answers):
     "One row per suggestion above `ax`: a mark, its interval, its name and value. Rows cannot overlap"
-    n,h = len(answers),ax.get_figure().get_figheight()*ax.get_position().height
+    n,h = len(answers),_inches(ax)[1]
     row = .17/h
-    strip = ax.inset_axes([0, 1.02, 1, n*row], sharex=ax)
+    strip = ax.inset_axes([0, 1.02, 1, (n+.4)*row], sharex=ax)
     strip.set_facecolor('none')
-    strip.set_ylim(n-.5, -.5)
+    strip.set_ylim(n-.5, -.9)
     for i,(name,lr,lo,hi) in enumerate(answers):
         c,own = (pal.pick,True) if name=='lrtools' else (pal.rule,False)
+        if lr is None: strip.text(1.01, i, 'none', transform=strip.get_yaxis_transform(), va='center', fontsize=8, color=c); continue
         strip.plot([lo,hi], [i,i], color=c, lw=3 if own else 1.5, alpha=.55, solid_capstyle='round')
         strip.plot([lr], [i], marker='D' if own else 'o', ms=6 if own else 4, color=c)
         strip.text(1.01, i, fmt_lr(lr), transform=strip.get_yaxis_transform(), va='center', fontsize=8, color=c, weight='bold' if own else None)
@@ -121,7 +117,7 @@ def plot_lr_curve(
     "Raw losses (faint), trend, band over repeats, zones and suggestions with intervals. Returns `ax`"
     pal = _palette(ax)
     _log_axis(ax)
-    _frame(ax, pal, 'learning rate' if len(curve.start_lr)==1 else f'learning rate of group {curve.group}', 'loss')
+    _frame(ax, pal, 'learning rate' if len({*zip(curve.start_lr, curve.end_lr)})==1 else f'learning rate of group {curve.group}', 'loss')
     for i,s in enumerate(curve.sweeps):
         ax.plot(s.lrs[:,curve.group], s.losses, color=pal.main, lw=.7, alpha=.35, zorder=1, label='loss of each batch' if not i else None)
     if len(curve.finite())<5: return ax
@@ -176,7 +172,7 @@ def plot_probe(
         bad = any(r.exploded for r in rs)
         at.append(lim[1] if bad else min(np.mean([r.valid for r in rs]), lim[1]))
         texts.append((f"{name}  exploded" if bad else f"{name}  valid {np.mean([r.valid for r in rs]):.3g}", c))
-    inches = ax.get_figure().get_figheight()*ax.get_position().height
+    inches = _inches(ax)[1]
     for y,(t,c) in zip(_spread(at, (lim[1]-lim[0])*.17/inches), texts): ax.annotate(t, (1, y), (10,0), xycoords=('axes fraction','data'), textcoords='offset points', color=c, fontsize=9, va='center', annotation_clip=False)
     ax.axhline(runs.valid0, color=pal.faint, lw=1, ls=':', label='validation loss before training')
     ax.plot([], [], 's', ms=5, color=pal.faint, label='validation loss at the end')
@@ -203,7 +199,7 @@ def figure_of(
 def _alt(record):
     "What the picture of `record` shows, in words"
     if isinstance(record, GroupCurves): return ' '.join(f'Group {c.group}: {_alt(c)}' for c in record)
-    if isinstance(record, ProbeRuns): return f'Training loss of {len(record.by_lr)} learning rates over {record.num_it} steps; best: {record.best}.'
+    if isinstance(record, ProbeRuns): return f'Training loss of {len(record.by_lr)} learning rates over {record.num_it} steps; best: {fmt_range(record.best) if record.best is not None else "none"}.'
     s = suggest(record)
     return f"Loss against learning rate, {record!r}. " + (f'Suggested {fmt_lr(s.lr)}, interval {fmt_lr(s.interval[0])} to {fmt_lr(s.interval[1])}.' if s else s.reason)
 
