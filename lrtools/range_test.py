@@ -14,12 +14,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from fastai.basics import (Callback, CancelEpochException, CancelFitException, L, Learner, OptimWrapper, even_mults, find_bs, noop)
+from fastai.basics import Callback, CancelEpochException, CancelFitException, FetchPredsCallback, L, Learner, OptimWrapper, even_mults, find_bs, noop
 from fastai.callback.progress import CSVLogger, ProgressCallback, ShowGraphCallback
 from fastprogress.fastprogress import progress_bar
 
 from .curve import Divergence, GroupCurves, LRCurve, Sweep
-from .snapshot import _copy_globals, preserved
+from .snapshot import _copy_globals, _packages, _walk, preserved
 
 # %% ../nbs/11_range_test.ipynb #c006
 class _Points:
@@ -27,15 +27,15 @@ class _Points:
     def __init__(self, grid, stop_div, tick):
         self.grid,self.tick,self.judge = grid,tick,Divergence(stop_div)
         self.lrs,self.losses,self.valid_its,self.valid_losses = [],[],[],[]
-        self.stop,self.total,self.count,self.batches = None,0.,0,0
+        self.stop,self.total,self.count,self.idle = None,0.,0,0
 
     def batch(self, loss, bs):
         "A batch of `bs` items had this `loss`"
-        self.total,self.count,self.batches = self.total+loss*bs,self.count+bs,self.batches+1
+        self.total,self.count = self.total+loss*bs,self.count+bs
 
     def step(self, lrs):
         "The optimizer stepped at `lrs`, or would have if the loss were finite"
-        loss,self.total,self.count,self.batches = self.total/self.count,0.,0,0
+        loss,self.total,self.count,self.idle = self.total/self.count,0.,0,0
         self.lrs.append(lrs)
         self.losses.append(loss)
         if not math.isfinite(loss): self.stop = 'non-finite'
@@ -43,7 +43,7 @@ class _Points:
         elif len(self.losses)==len(self.grid): self.stop = 'end'
         self.tick()
 
-    def sweep(self): return Sweep(np.array(self.lrs).reshape(len(self.lrs), -1), self.losses, self.stop or 'cancelled', self.valid_its, self.valid_losses)
+    def sweep(self): return Sweep(np.array(self.lrs).reshape(len(self.lrs), self.grid.shape[1]), self.losses, self.stop or 'cancelled', self.valid_its, self.valid_losses)
 
 class _SweepCallback(Callback):
     "Set the rates of each step, record it, and end the fit when its points say so"
@@ -52,6 +52,7 @@ class _SweepCallback(Callback):
         self.points,self.moms,self.valid_at,self.valid_batches,self.skipped = points,moms,valid_at,valid_batches,False
 
     def before_batch(self):
+        if self.points.stop: raise CancelFitException() # another callback had ended the epoch before `after_batch`
         i = len(self.points.losses)
         self.opt.set_hyper('lr', list(self.points.grid[i]))
         if self.moms is not None: self.opt.set_hyper('mom', float(self.moms[i]))
@@ -62,11 +63,11 @@ class _SweepCallback(Callback):
         if not math.isfinite(loss):
             p.step(self._lrs())
             raise CancelFitException()
-        if p.batches>1000+10*self.n_iter: raise ValueError(f"no optimizer step in {p.batches} batches: check `n_acc` of `GradientAccumulation`, or callbacks that cancel steps")
 
+    def before_step(self): self.used = self._lrs() # other callbacks may change it in `after_step`
     def after_cancel_step(self): self.skipped = True
     def after_step(self):
-        if not self.skipped: self.points.step(self._lrs())
+        if not self.skipped: self.points.step(self.used)
         self.skipped = False
 
     def after_batch(self):
@@ -75,8 +76,17 @@ class _SweepCallback(Callback):
             p.valid_its.append(i)
             p.valid_losses.append(valid_loss(self.learn, self.valid_batches))
         if p.stop: raise CancelFitException()
+        self._wait()
 
-    def after_train(self): raise CancelEpochException() # no validation between epochs
+    def after_train(self):
+        self._wait()
+        raise CancelFitException() if self.points.stop else CancelEpochException() # no validation between epochs
+
+    def _wait(self):
+        p = self.points
+        p.idle += 1
+        if p.idle>1000+10*len(self.learn.dls.train): raise ValueError(f"no optimizer step in {p.idle} batches: check `n_acc` of `GradientAccumulation`, or callbacks that cancel batches or steps")
+
     def _lrs(self): return [float(h['lr']) for h in self.opt.hypers]
 
 # %% ../nbs/11_range_test.ipynb #c008
@@ -93,16 +103,14 @@ def valid_loss(
     batches:list # Of `valid_batches`
 )->float:
     "Mean loss over `batches` in evaluation mode; training goes on as if nothing had been"
-    undo,mine = _copy_globals(),dict(vars(learn))
-    parts = [(m, dict(vars(m))) for m in learn.model.modules()]
-    cbs = [(cb, dict(vars(cb))) for cb in learn.cbs]
     cb = _ValidCallback()
+    undo = [*_walk([learn], _packages(learn), skip=[learn.opt, *learn.model.parameters()])[0], *_copy_globals()]
     try:
         with learn.added_cbs(cb): learn._do_epoch_validate(dl=batches)
     finally:
-        for o,d in [(learn, mine), *parts, *cbs]: vars(o).clear(); vars(o).update(d)
-        for f in undo: f()
-    return cb.total/cb.count
+        with torch.no_grad():
+            for f in undo: f()
+    return cb.total/cb.count if cb.count else math.nan # a callback cancelled it
 
 # %% ../nbs/11_range_test.ipynb #c010
 def _check_args(num_it, repeats, mode, stop_div, valid):
@@ -110,7 +118,7 @@ def _check_args(num_it, repeats, mode, stop_div, valid):
         if isinstance(v, bool) or not isinstance(v, (int, np.integer)): raise TypeError(f"{k}={v!r}: expected an int")
         if v<lo: raise ValueError(f"{k}={v}: expected at least {lo}")
     if mode not in ('exp', 'linear'): raise ValueError(f"mode={mode!r}: expected 'exp' or 'linear'")
-    if stop_div is not None and not stop_div>1: raise ValueError(f"stop_div={stop_div!r}: expected a number over 1, or None to go on to the last rate")
+    if stop_div is not None and not (_is_number(stop_div) and stop_div>1): raise ValueError(f"stop_div={stop_div!r}: expected a number over 1, or None to go on to the last rate")
     if not isinstance(valid, (bool, int, np.integer)) or valid<0: raise ValueError(f"valid={valid!r}: expected True, False or the number of points")
 
 def _is_number(v): return isinstance(v, (int, float, np.integer, np.floating)) and not isinstance(v, bool)
@@ -118,7 +126,7 @@ def _is_number(v): return isinstance(v, (int, float, np.integer, np.floating)) a
 def _check_lr(v, name, zero=False):
     "Refuse a rate (number, list or slice of numbers) that cannot be one"
     parts = [o for o in (v.start, v.stop) if o is not None] if isinstance(v, slice) else [v] if _is_number(v) else v
-    if isinstance(parts, (str, bytes)) or not hasattr(parts, '__iter__') or (isinstance(v, slice) and v.stop is None):
+    if isinstance(parts, (str, bytes)) or not hasattr(parts, '__iter__') or getattr(parts, 'ndim', 1)==0 or (isinstance(v, slice) and v.stop is None):
         raise TypeError(f"{name}={v!r}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
     for o in parts:
         if not _is_number(o): raise TypeError(f"{name}={v!r}: {o!r} is not a number")
@@ -170,7 +178,7 @@ _loggers = 'wandb','comet','neptune','tensorboard','captum','azureml'
 
 def _speaks(cb):
     "Whether a callback only shows or writes"
-    return isinstance(cb, (ProgressCallback, ShowGraphCallback, CSVLogger)) or any(
+    return isinstance(cb, (ProgressCallback, ShowGraphCallback, CSVLogger, FetchPredsCallback)) or any(
         c.__module__ in {f'fastai.callback.{o}' for o in _loggers} for c in type(cb).__mro__)
 
 def _quiet(learn):

@@ -16,31 +16,52 @@ from functools import partial
 import numpy as np
 import torch
 from torch import nn
-from fastai.basics import Callback, DataLoader, Datasets, Learner, Metric, Recorder, TfmdLists
+from fastai.basics import Callback, DataLoader, Datasets, Learner, Metric, Optimizer, OptimWrapper, Recorder, TfmdLists
 
 # %% ../nbs/10_snapshot.ipynb #c006
 _atoms = (int, float, complex, str, bytes, bool, type(None), type)
 _torch = 'torch.nn', 'torch.optim', 'torch.amp', 'torch.cuda.amp', 'torch.utils.data'
 _stop  = TfmdLists, Datasets, torch.utils.data.Dataset, threading.Thread, torch.nn.parameter.UninitializedTensorMixin
+_state = nn.Module, Callback, Metric, Optimizer, OptimWrapper, torch.optim.Optimizer, DataLoader, torch.utils.data.DataLoader, torch.utils.data.Sampler
 _data  = 'dataset', 'coll', '_DataLoader__idxs' # attributes of loaders that hold data or the running epoch
 
 def _package(o): return type(o).__module__.partition('.')[0]
 
 def _packages(learn):
     "Packages whose objects hold state of this learner"
-    own = [learn, learn.model, learn.loss_func, *learn.cbs, *learn.metrics, *learn.model.modules()]
+    loaders = [*getattr(learn.dls, 'loaders', ())]
+    own = [learn, learn.model, learn.loss_func, *learn.cbs, *learn.metrics, *learn.model.modules(), learn.opt, getattr(learn.opt, 'opt', None), *loaders]
+    own += [s for dl in loaders for s in map(vars(dl).get, ('sampler', 'batch_sampler', 'collate_fn')) if s is not None]
     return {'fastai', 'fastcore', 'fasttransform', 'lrtools', 'types'} | {_package(o) for o in own} - {'torch', 'builtins', 'functools'}
 
 # %% ../nbs/10_snapshot.ipynb #c007
-def _copy_tensor(t):
-    data,copy,leaf,rg = t.data,t.detach().clone(),t.is_leaf,t.requires_grad
+def _once(t):
+    "`t` without the repeats of expanded dimensions, which cannot be written to"
+    return t[tuple(slice(0, 1) if s==0 else slice(None) for s in t.stride())] if t.layout==torch.strided and 0 in t.stride() else t
+
+def _is_zero(t): return not (t.is_sparse or t.any() or (t.is_floating_point() and t.signbit().any())) # -0. is not 0.
+
+def _copy_tensor(t, maybe_zero=False):
+    if t.is_sparse: return partial(t.copy_, t.detach().clone())
+    data,leaf,rg = t.data,t.is_leaf,t.requires_grad
     grad = t.grad if leaf else None
-    saved = None if grad is None or not grad.any() else grad.detach().clone() # after a fit gradients are 0: no copy
+    copy = None if maybe_zero and _is_zero(data) else _once(data).clone() # after a fit gradients are 0: no copy
+    undo = [_copy_dict(d) for d in (_vars(t), t._backward_hooks, t._post_accumulate_grad_hooks) if d is not None]
+    undo += [_copy_tensor(grad, True)] if grad is not None else []
+    hooks = {k:getattr(t, k) for k in ('_backward_hooks', '_post_accumulate_grad_hooks') if leaf}
     def restore():
-        data.copy_(copy)
-        if t.data_ptr()!=data.data_ptr() or t.dtype!=data.dtype or t.shape!=data.shape: t.data = data
-        if leaf: t.requires_grad_(rg); t.grad = grad
-        if grad is not None: grad.data.zero_() if saved is None else grad.data.copy_(saved)
+        data.zero_() if copy is None else _once(data).copy_(copy)
+        if t.data_ptr()!=data.data_ptr() or t.dtype!=data.dtype or t.shape!=data.shape or t.stride()!=data.stride():
+            if leaf: t.grad = None # of another dtype it would be in the way
+            t.data = data
+        for f in undo: f()
+        for k,v in hooks.items():
+            if (now := getattr(t, k)) is v: continue
+            now.clear() # torch goes on calling what is in it
+            setattr(t, k, v)
+        if leaf:
+            t.requires_grad_(rg)
+            if t.grad is not grad: t.grad = grad
     return restore
 
 def _copy_dict(d):
@@ -74,10 +95,10 @@ def _copy_rng(o):
 # %% ../nbs/10_snapshot.ipynb #c008
 _rngs = random.Random, torch.Generator, np.random.RandomState, np.random.Generator
 
-def _walk(roots, packages):
-    "Functions that restore every mutable object reachable from `roots`, and those objects"
-    seen,undo,todo = {},[],list(roots)
-    def enter(o): return isinstance(o, (nn.Module, Callback, Metric)) or _package(o) in packages or type(o).__module__.startswith(_torch)
+def _walk(roots, packages, skip=()):
+    "Functions that restore every mutable object reachable from `roots` but not those to `skip`, and those objects"
+    seen,undo,todo = {id(o):o for o in skip},[],list(roots)
+    def enter(o): return isinstance(o, _state) or _package(o) in packages or type(o).__module__.startswith(_torch)
     while todo:
         o = todo.pop()
         if isinstance(o, _atoms) or id(o) in seen: continue
@@ -90,8 +111,8 @@ def _walk(roots, packages):
         elif isinstance(o, _rngs): undo.append(_copy_rng(o))
         elif isinstance(o, np.ndarray):
             if o.flags.writeable: undo.append(_copy_array(o))
-        elif isinstance(o, _stop) or not hasattr(type(o), '__dictoffset__') or not enter(o): pass
-        elif isinstance(d := _vars(o), dict): undo.append(_copy_dict(d)); todo += _inside(o, d)
+        elif isinstance(o, _stop) or not enter(o): pass
+        elif (d := _vars(o)) is not None or _slots(o): undo += _copy_object(o, d); todo += _inside(o, d or {})
     return undo,seen
 
 def _vars(o):
@@ -99,9 +120,21 @@ def _vars(o):
     try: return object.__getattribute__(o, '__dict__')
     except AttributeError: return None
 
+def _slots(o): return {s:getattr(o, s) for c in type(o).__mro__ for s in _listed(vars(c).get('__slots__', ())) if s not in ('__dict__','__weakref__') and hasattr(o, s)}
+def _listed(o): return [o] if isinstance(o, str) else list(o)
+
+_logs = 'lrs','losses','iters','values' # of the recorder: long lists whose items do not change
+
+def _copy_object(o, d):
+    "Functions that restore the attributes of `o`"
+    slots = _slots(o)
+    res = [partial(object.__setattr__, o, k, v) for k,v in slots.items()] + ([] if d is None else [_copy_dict(d)])
+    return res + ([_copy_list(d[k]) for k in _logs if isinstance(d.get(k), list)] if isinstance(o, Recorder) else [])
+
 def _inside(o, d):
     "Attributes of `o` to walk on to; of the data only generators of random numbers"
-    if isinstance(o, Recorder): d = {k:v for k,v in d.items() if k not in ('lrs','losses','iters','values')}
+    d = {**d, **_slots(o)}
+    if isinstance(o, Recorder): d = {k:v for k,v in d.items() if k not in _logs}
     if not isinstance(o, (DataLoader, torch.utils.data.DataLoader)) and 'coll' not in d: return d.values()
     ds = d.get('dataset')
     return [v for k,v in d.items() if k not in _data] + [v for v in (_vars(ds) or {}).values() if isinstance(v, _rngs)]
@@ -147,6 +180,13 @@ def _check(learn):
     if lazy: raise ValueError(f"learn.model has parameters without a shape yet ({', '.join(lazy[:3])}): run it on one batch first, `learn.model(learn.dls.one_batch()[0])`")
     _refuse_fitting(learn)
 
+def _put_workers(dl, workers=None): dl.__dict__['_iterator'] = workers
+
+def _end_workers(dl, kept):
+    "End the workers that live on between epochs, unless they are `kept`"
+    now = vars(dl).get('_iterator')
+    if now is not None and now is not kept: now._shutdown_workers()
+
 class Snapshot:
     "All that training `learn` changes, copied in memory; `restore` writes it back, as often as you like"
     def __init__(self,
@@ -155,16 +195,26 @@ class Snapshot:
         _check(learn)
         with torch.no_grad(): self._undo,self._seen = _walk([learn], _packages(learn))
         self.learn,self._global = learn,_copy_globals()
+        self._loaders = {o:None for o in self._seen.values() if isinstance(o, torch.utils.data.DataLoader)}
 
     def restore(self,
         learn:Learner|None=None # The learner it was taken of (a check for readers; no other is accepted)
     )->Learner:
         "Write everything back into the learner it was taken of. An interrupt that arrives meanwhile is delivered afterwards"
         if learn is not None and learn is not self.learn: raise ValueError("this snapshot was taken of another learner: it restores only that one")
-        with _interrupt_later(), torch.no_grad():
-            for f in self._undo: f()
-            for f in self._global: f()
+        self._write_back()
         return self.learn
+
+    def _write_back(self, last=False):
+        "Do all of it, even if a part fails. Workers that live on between epochs have moved on: new ones take over, and at the very end those from before"
+        errors = []
+        with _interrupt_later(), torch.no_grad():
+            end = [partial(_end_workers, dl, kept) for dl,kept in self._loaders.items()]
+            put = [partial(_put_workers, dl, kept if last else None) for dl,kept in self._loaders.items()]
+            for f in [*end, *self._undo, *self._global, *put]:
+                try: f()
+                except Exception as e: errors.append(e) # the rest must still be restored
+        if errors: raise RuntimeError(f"{len(errors)} of {len(self._undo)} parts of learn could not be restored; the first: {errors[0]!r}") from errors[0]
 
     def __repr__(self): return f"Snapshot of a {type(self.learn).__name__} with {sum(p.numel() for p in self.learn.model.parameters()):,} parameters"
 
@@ -172,13 +222,14 @@ class Snapshot:
 @contextmanager
 def _interrupt_later():
     "Hold back a Ctrl-C until the block has ended"
-    if threading.current_thread() is not threading.main_thread(): yield; return
+    old = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or old is None: yield; return
     held = []
-    old = signal.signal(signal.SIGINT, lambda *a: held.append(a))
+    signal.signal(signal.SIGINT, lambda *a: held.append(a))
     try: yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if old is None else old)
-        if held: raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, old)
+        if held: signal.raise_signal(signal.SIGINT)
 
 # %% ../nbs/10_snapshot.ipynb #c016
 @contextmanager
@@ -190,7 +241,8 @@ def preserved(
     random number generators of Python, NumPy and torch. So on success, on any exception (which goes through) and on Ctrl-C. No file is written;
     it costs one copy of model and optimizer memory."""
     snap = Snapshot(learn)
-    for o in snap._seen.values(): # workers that live on between epochs carry random state of their own: use fresh ones
-        if isinstance(o, torch.utils.data.DataLoader): o.__dict__['_iterator'] = None
-    try: yield snap
-    finally: snap.restore()
+    snap._loaders = {dl:vars(dl).get('_iterator') for dl in snap._loaders}
+    try:
+        for dl in snap._loaders: _put_workers(dl)
+        yield snap
+    finally: snap._write_back(last=True)

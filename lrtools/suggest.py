@@ -116,6 +116,9 @@ class Landmarks:
         return self.start_loss-self.best_loss
 
 # %% ../nbs/02_suggest.ipynb #c013
+def _check_curve(curve):
+    if not isinstance(curve, LRCurve): raise TypeError(f"expected an `LRCurve`, got a {type(curve).__name__}; of `GroupCurves` take one: `curves[0]`")
+
 def _xy(curve):
     "log10 rate and finite loss of each sweep"
     f = curve.finite()
@@ -162,7 +165,9 @@ def landmarks(
     n:int=200 # Points at which the trend is given
 )->Landmarks:
     "The trend of `curve` and where it turns. Raises ValueError for a curve with fewer than five finite losses"
+    _check_curve(curve)
     xy = _xy(curve)
+    if not xy: raise ValueError("the curve has no finite loss: nothing can be read from it")
     x,y = np.concatenate([o[0] for o in xy]),np.concatenate([o[1] for o in xy])
     if len(x)<5: raise ValueError(f"the curve has {len(x)} finite losses: too few to read anything from")
     at = np.linspace(x.min(), x.max(), n)
@@ -276,6 +281,7 @@ def suggest(
     """A rate for `fit_one_cycle`, its interval over batch orders and the reason; or no rate, and why.
 
     The rate is the geometric mean of the rate at which 80 % of the fall is done and of the rate that diverges, divided by 6.3 (`DIVISOR`)."""
+    _check_curve(curve)
     m = None if len(curve.finite())<5 else landmarks(curve)
     if m is None: return Suggestion(None, None, {}, f"{len(curve.finite())} finite losses: the loss became NaN or infinite, or diverged, at once. Start lower, with `start_lr={fmt_lr(max(curve.start_lr)/1000)}`, and check the loss on one batch.")
     why = _decline(curve, m)
