@@ -23,7 +23,7 @@ STOPS = {'end': 'reached the last rate',
 def _array(x, ndim):
     "Read-only float64 copy of `x`, which may hold the `null` and `'inf'` of our JSON"
     a = np.array(x, dtype=object)
-    a = np.array([math.nan if v is None else float(v) for v in a.ravel()]).reshape(a.shape if a.size else (0,)*ndim)
+    a = np.array([math.nan if v is None else float(v) for v in a.ravel()]).reshape(a.shape if a.size or a.ndim==ndim else (0,)*ndim)
     if a.ndim != ndim: raise ValueError(f"expected {ndim} dimensions, got an array of shape {a.shape}")
     a.flags.writeable = False
     return a
@@ -32,6 +32,7 @@ def _plain(x):
     "`x` as lists of numbers that strict JSON allows: NaN is `null`, infinities are strings"
     if isinstance(x, (np.ndarray, list, tuple)): return [_plain(o) for o in x]
     if isinstance(x, (bool, int, str)) or x is None: return x
+    if isinstance(x, np.integer): return int(x)
     return None if math.isnan(x) else float(x) if math.isfinite(x) else str(float(x))
 
 # %% ../nbs/01_curve.ipynb #c008
@@ -88,6 +89,8 @@ class LRCurve:
 
     def __post_init__(self):
         for k in ('sweeps','start_lr','end_lr','swept'): object.__setattr__(self, k, tuple(getattr(self, k)))
+        empty = np.zeros((0, len(self.start_lr)))
+        object.__setattr__(self, 'sweeps', tuple(s if len(s) else replace(s, lrs=empty) for s in self.sweeps))
         if not self.sweeps: raise ValueError("sweeps is empty: a curve has at least one `Sweep`")
         sizes = {s.lrs.shape[1] for s in self.sweeps if len(s)}
         if len(sizes)>1: raise ValueError(f"sweeps of learners with {sorted(sizes)} parameter groups cannot be one curve")
@@ -168,7 +171,9 @@ def to_json(self:LRCurve)->str:
     return json.dumps(self.to_dict(), allow_nan=False)
 
 @patch(cls_method=True)
-def from_json(cls:LRCurve, s:str)->LRCurve:
+def from_json(cls:LRCurve,
+    s:str # JSON text
+)->LRCurve:
     "The curve that `to_json` wrote"
     return cls.from_dict(json.loads(s))
 
@@ -212,29 +217,34 @@ class GroupCurves:
         "As a JSON text"
         return json.dumps(dict(kind='GroupCurves', version=VERSION, curves=[c.to_dict() for c in self.curves]), allow_nan=False)
     @classmethod
-    def from_json(cls, s:str):
+    def from_json(cls,
+        s:str # JSON text
+    ):
         "The curves that `to_json` wrote"
         d = json.loads(s)
         if d.get('kind')!='GroupCurves' or d.get('version')!=VERSION:
             raise ValueError(f"kind={d.get('kind')!r}, version={d.get('version')!r}: expected 'GroupCurves' of version {VERSION}")
         return cls(LRCurve.from_dict(o) for o in d['curves'])
 
+    def __repr__(self): return f'GroupCurves({len(self)} groups)'
+    def _repr_markdown_(self): return '\n'.join(f'- group {c.group}: {c!r}' for c in self)
+
 # %% ../nbs/01_curve.ipynb #c034
 def fmt_lr(lr:float)->str:
     "A rate as people write it: `3e-4`, `0.1`, `0` for 0"
-    if not lr or .1<=lr<100: return f'{lr:.2g}'
+    if not lr or .1<=lr<99.5 or not math.isfinite(lr): return f'{lr:.2g}'
     m,e = f'{lr:.1e}'.split('e')
     return f"{m.removesuffix('.0')}e{int(e)}"
 
 def _rows(self:LRCurve):
     "What was tested, as (name, text) pairs"
     span = [f'{fmt_lr(a)} to {fmt_lr(b)}' for a,b in zip(self.start_lr, self.end_lr)]
-    reached = [fmt_lr(s.lrs[-1,self.group]) if len(s) else 'nothing' for s in self.sweeps]
+    reached = [fmt_lr(s.lrs[-1,self.group]) if len(s) else 'no step' for s in self.sweeps]
     stops = {k:[r for r,s in zip(reached, self.stops) if s==k] for k in dict.fromkeys(self.stops)}
     return [('rates', span[self.group] if len(set(span))==1 else ' · '.join(span)),
             ('steps', f"{' · '.join(str(len(s)) for s in self.sweeps)} of {self.num_it}"),
             ('stopped', '; '.join(f"{STOPS[k]} (at {', '.join(v)})" for k,v in stops.items())),
-            ('optimizer', ', '.join(filter(None, [self.opt, self.bs and f'batch size {self.bs}', self.date[:16].replace('T', ' ')])))]
+            ('optimizer', ', '.join(filter(None, [self.opt, self.bs and f'batch size {self.bs}'])))]
 
 @patch
 def _repr_markdown_(self:LRCurve):

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, Sweep, _plain, fmt_lr
+from .curve import VERSION, Sweep, _plain
 from .suggest import fmt_range
 
 # %% ../nbs/03_runs.ipynb #c005
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     "One short training"
     lr:float|slice # Highest rate of its schedule, as it was asked for
@@ -27,11 +27,14 @@ class Run:
     valid:float # Validation loss at the end; NaN where training did not get there
 
     @property
-    def exploded(self):
-        "Whether the loss became NaN or infinite"
-        return self.sweep.stop=='non-finite' or not math.isfinite(self.valid)
+    def state(self):
+        "'finished', 'exploded' (NaN or infinite loss) or 'cancelled' (by a callback)"
+        if self.sweep.stop=='cancelled': return 'cancelled'
+        return 'finished' if math.isfinite(self.valid) else 'exploded'
 
-@dataclass(frozen=True)
+def _key(lr): return (lr.start, lr.stop) if isinstance(lr, slice) else lr
+
+@dataclass(frozen=True, eq=False)
 class ProbeRuns:
     "Short trainings at a few rates, from one and the same state"
     runs:tuple # `Run`s
@@ -46,29 +49,32 @@ class ProbeRuns:
         if not self.runs: raise ValueError("runs is empty: a probe has at least one rate")
 
     @property
-    def by_lr(self):
-        "The runs of each rate, in the order asked: a dict of rate as text to list of `Run`s"
+    def groups(self):
+        "The runs of each rate, a list of lists, in the order asked"
         res = {}
-        for r in self.runs: res.setdefault(fmt_range(r.lr), []).append(r)
-        return res
+        for r in self.runs: res.setdefault(_key(r.lr), []).append(r)
+        return list(res.values())
     @property
     def best(self):
-        "The rate with the lowest mean validation loss; None where all exploded"
-        ok = {k:rs for k,rs in self.by_lr.items() if not any(r.exploded for r in rs)}
-        return min(ok.values(), key=lambda rs: np.mean([r.valid for r in rs]))[0].lr if ok else None
+        "The rate with the lowest mean validation loss among those whose runs all finished; None where there is none"
+        ok = [rs for rs in self.groups if all(r.state=='finished' for r in rs)]
+        return min(ok, key=lambda rs: np.mean([r.valid for r in rs]))[0].lr if ok else None
+    def __repr__(self):
+        return f"ProbeRuns({len(self.groups)} rates x {len(self.groups[0])}, {self.num_it} steps, best {'none' if self.best is None else fmt_range(self.best)})"
 
 # %% ../nbs/03_runs.ipynb #c007
 def _row(rs, valid0):
     "What became of one rate, in cells of a table"
-    if any(r.exploded for r in rs): return f"exploded in {sum(r.exploded for r in rs)} of {len(rs)}",'–'
+    bad = [r.state for r in rs if r.state!='finished']
+    if bad: return f'{bad[0]} in {len(bad)} of {len(rs)}','–'
     v = [r.valid for r in rs]
     spread = f' ({min(v):.3g} to {max(v):.3g})' if len(v)>1 else ''
     return f'{np.mean(v):.3g}{spread}', f'{np.mean(v)-valid0:+.2g}'
 
 @patch
 def _repr_markdown_(self:ProbeRuns):
-    rows = [f"| {k} | {a} | {b} |" for k,(a,b) in ((k,_row(rs, self.valid0)) for k,rs in self.by_lr.items())]
-    return '\n'.join([f"| lr | valid loss after {self.num_it} steps | change from {self.valid0:.3g} |", '|---|---|---|', *rows])
+    rows = [f'| {fmt_range(rs[0].lr)} | {a} | {b} |' for rs in self.groups for a,b in [_row(rs, self.valid0)]]
+    return '\n'.join([f'| lr | valid loss after {self.num_it} steps | change from {self.valid0:.3g} |', '|---|---|---|', *rows])
 
 # %% ../nbs/03_runs.ipynb #c008
 def _lr_plain(lr): return dict(slice=[lr.start, lr.stop]) if isinstance(lr, slice) else lr
@@ -82,10 +88,18 @@ def to_json(self:ProbeRuns)->str:
     return json.dumps(dict(kind='ProbeRuns', version=VERSION, **d, runs=runs), allow_nan=False)
 
 @patch(cls_method=True)
-def from_json(cls:ProbeRuns, s:str)->ProbeRuns:
+def from_json(cls:ProbeRuns,
+    s:str # JSON text
+)->ProbeRuns:
     "The runs that `to_json` wrote"
     d = json.loads(s)
     if d.pop('kind', None)!='ProbeRuns' or d.pop('version', None)!=VERSION: raise ValueError(f"expected the JSON of a 'ProbeRuns' of version {VERSION}")
     num = lambda v: math.nan if v is None else float(v)
     runs = [Run(_lr_back(r['lr']), r['seed'], Sweep(**r['sweep']), num(r['valid'])) for r in d.pop('runs')]
     return cls(runs, **{**d, 'valid0': num(d['valid0'])})
+
+@patch
+def __eq__(self:ProbeRuns, other): return self.to_json()==other.to_json() if isinstance(other, ProbeRuns) else NotImplemented
+
+@patch
+def __hash__(self:ProbeRuns): return hash(self.to_json())

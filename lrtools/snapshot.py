@@ -12,6 +12,7 @@ import random, signal, sys, threading
 from collections import deque
 from contextlib import contextmanager
 from functools import partial
+from types import MethodType
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ def _packages(learn):
     loaders = [*getattr(learn.dls, 'loaders', ())]
     own = [learn, learn.model, learn.loss_func, *learn.cbs, *learn.metrics, *learn.model.modules(), learn.opt, getattr(learn.opt, 'opt', None), *loaders]
     own += [s for dl in loaders for s in map(vars(dl).get, ('sampler', 'batch_sampler', 'collate_fn')) if s is not None]
-    return {'fastai', 'fastcore', 'fasttransform', 'lrtools', 'types'} | {_package(o) for o in own} - {'torch', 'builtins', 'functools'}
+    return {'fastai', 'fastcore', 'fasttransform', 'lrtools', 'types', '__main__'} | {_package(o) for o in own} - {'torch', 'builtins', 'functools'}
 
 # %% ../nbs/10_snapshot.ipynb #c007
 def _once(t):
@@ -42,7 +43,7 @@ def _once(t):
 def _is_zero(t): return not (t.is_sparse or t.any() or (t.is_floating_point() and t.signbit().any())) # -0. is not 0.
 
 def _copy_tensor(t, maybe_zero=False):
-    if t.is_sparse: return partial(t.copy_, t.detach().clone())
+    if t.layout!=torch.strided: return partial(t.copy_, t.detach().clone())
     data,leaf,rg = t.data,t.is_leaf,t.requires_grad
     grad = t.grad if leaf else None
     copy = None if maybe_zero and _is_zero(data) else _once(data).clone() # after a fit gradients are 0: no copy
@@ -70,7 +71,7 @@ def _copy_dict(d):
         now = list(d.items())
         if len(now)==len(items) and all(a is c and b is e for (a,b),(c,e) in zip(now,items)): return
         d.clear()
-        d.update(items)
+        for k,v in items: d[k] = v # not `update`: a Counter would count the pairs
     return restore
 
 def _copy_list(o):
@@ -107,6 +108,7 @@ def _walk(roots, packages, skip=()):
         elif isinstance(o, dict): undo.append(_copy_dict(o)); todo += [*o.values(), *(k for k in o if isinstance(k, torch.Tensor))]
         elif isinstance(o, (list, set, deque)): undo.append(_copy_list(o)); todo += o
         elif isinstance(o, tuple): todo += o
+        elif isinstance(o, MethodType): todo.append(o.__self__)
         elif isinstance(o, partial): todo += [o.func, *o.args, *o.keywords.values()]
         elif isinstance(o, _rngs): undo.append(_copy_rng(o))
         elif isinstance(o, np.ndarray):
@@ -140,10 +142,10 @@ def _inside(o, d):
     return [v for k,v in d.items() if k not in _data] + [v for v in (_vars(ds) or {}).values() if isinstance(v, _rngs)]
 
 # %% ../nbs/10_snapshot.ipynb #c010
-def _copy_globals():
+def _copy_globals(cuda=False):
     undo = [partial(random.setstate, random.getstate()), partial(np.random.set_state, np.random.get_state()),
             partial(torch.set_rng_state, torch.get_rng_state())]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and (cuda or torch.cuda.is_initialized()): # the learner's first touch of the GPU may be ours
         undo.append(partial(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     if torch.backends.mps.is_available(): undo.append(partial(torch.mps.set_rng_state, torch.mps.get_rng_state()))
     return undo + [_copy_autocast()]
@@ -154,7 +156,7 @@ def _autocast_depth():
     return n-1
 
 def _copy_autocast():
-    state = {d:(torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in ('cpu', 'cuda')}
+    state = {d:(torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in ('cpu', 'cuda', *(['mps'] if torch.backends.mps.is_available() else []))}
     depth,cache = _autocast_depth(),torch.is_autocast_cache_enabled()
     def restore():
         if _autocast_depth()>depth: torch.clear_autocast_cache()
@@ -187,6 +189,10 @@ def _end_workers(dl, kept):
     now = vars(dl).get('_iterator')
     if now is not None and now is not kept: now._shutdown_workers()
 
+def _on_cuda(learn):
+    devices = [getattr(learn.dls, 'device', None) or 'cpu', *(p.device for p in learn.model.parameters())]
+    return any(torch.device(d).type=='cuda' for d in devices)
+
 class Snapshot:
     "All that training `learn` changes, copied in memory; `restore` writes it back, as often as you like"
     def __init__(self,
@@ -194,7 +200,7 @@ class Snapshot:
     ):
         _check(learn)
         with torch.no_grad(): self._undo,self._seen = _walk([learn], _packages(learn))
-        self.learn,self._global = learn,_copy_globals()
+        self.learn,self._global = learn,_copy_globals(_on_cuda(learn))
         self._loaders = {o:None for o in self._seen.values() if isinstance(o, torch.utils.data.DataLoader)}
 
     def restore(self,

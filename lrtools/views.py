@@ -8,19 +8,21 @@ Docs: https://lrtools.github.io/lrtools/views.html.md"""
 __all__ = ['plot_lr_curve', 'plot_probe', 'png', 'figure_of']
 
 # %% ../nbs/20_views.ipynb #c003
-import io, math
+import io, math, textwrap
 from dataclasses import dataclass
 
 import numpy as np
 from fastcore.basics import patch
 from matplotlib import colors, rcParams
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from .curve import GroupCurves, LRCurve, _ema, _rows, fmt_lr
 from .runs import ProbeRuns
-from .suggest import ZONES, _zones, each_sweep, fastai_rules, fmt_range, landmarks, suggest
+from .suggest import ZONES, _check_curve, _zones, each_sweep, fastai_rules, fmt_range, landmarks, readable, suggest
 
 # %% ../nbs/20_views.ipynb #c005
 @dataclass(frozen=True)
@@ -51,13 +53,13 @@ def _frame(ax, pal, xlabel, ylabel):
 
 def _log_axis(ax):
     ax.set_xscale('log')
-    ax.xaxis.set_major_locator(LogLocator(10, numticks=12))
+    ax.xaxis.set_major_locator(LogLocator(10, numticks=max(3, min(12, int(_inches(ax)[0]/.5)))))
     ax.xaxis.set_major_formatter(FuncFormatter(_tick))
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 # %% ../nbs/20_views.ipynb #c007
-def _draw_zones(ax, pal, zones):
-    "Shade the zones, each with its name at the top; names turn upright where the zone is narrow"
+def _draw_zones(ax, pal, zones, top):
+    "Shade the zones, each with its name at height `top` of the axes; names turn upright where the zone is narrow"
     a,b = np.log10(ax.get_xlim())
     inches,_ = _inches(ax)
     for (name,(lo,hi)),c in zip(zones.items(), [pal.zones[i] for i in map(ZONES.index, zones)]):
@@ -65,80 +67,89 @@ def _draw_zones(ax, pal, zones):
         ax.axvspan(lo, hi, color=c, alpha=.13 if pal is _light else .24, lw=0, zorder=0)
         width = inches*(math.log10(hi)-math.log10(lo))/(b-a)
         text,upright = name.replace(' the ', ' the\n'), width<.075*max(map(len, name.split(' the ')))
-        if width>.12: ax.text(math.sqrt(lo*hi), .985, name if upright else text, transform=ax.get_xaxis_transform(), rotation=90 if upright else 0,
-                              ha='center', va='top', fontsize=8, color=pal.faint, linespacing=1)
+        if width>.12: ax.text(math.sqrt(lo*hi), top-.015, name if upright else text, transform=ax.get_xaxis_transform(), rotation=90 if upright else 0,
+                              ha='center', va='top', fontsize=8, color=pal.faint, linespacing=1, zorder=5, path_effects=[withStroke(linewidth=2, foreground=ax.get_facecolor())])
 
 def _sweep_trends(curve, m):
     "Trend of each sweep at the rates of `m`, NaN beyond its end, shape (repeats, n)"
-    ms = [landmarks(c) for c in each_sweep(curve) if len(c.finite())>=5]
+    ms = [landmarks(c) for c in each_sweep(curve) if readable(c)]
     return np.array([np.interp(np.log10(m.lrs), np.log10(o.lrs), o.trend, right=np.nan) for o in ms])
 
 def _ylim(m, curve):
-    top = m.start_loss+max(.45*m.fall, 5*m.noise)
+    top = m.start_loss+max(.45*m.fall, 2.5*m.noise, 1e-3*abs(m.start_loss)) # the trend is cut off not far above that
     low = [np.quantile(s.losses, .02) for s in curve.finite().sweeps if len(s)]
     bottom = min(m.best_loss-max(.12*m.fall, 2.5*m.noise), *low)
     return (bottom, top) if top>bottom else None
 
 # %% ../nbs/20_views.ipynb #c008
-def _answers(curve):
-    "(name, rate, lo, hi) of every suggestion that there is, ours first"
-    s = suggest(curve)
+def _answers(curve, s):
+    "(name, rate, lo, hi) of every suggestion that there is, ours (`s`) first"
     res = [('lrtools', s.lr, *(s.interval or (None, None)))]
     for k,v in fastai_rules(curve).items():
         v = v[np.isfinite(v) & (v>0)]
         if len(v): res.append((k, float(np.exp(np.log(v).mean())), v.min(), v.max()))
-    return s,res
+    return res
 
 def _draw_answers(ax, pal, answers):
-    "One row per suggestion above `ax`: a mark, its interval, its name and value. Rows cannot overlap"
-    n,h = len(answers),_inches(ax)[1]
-    row = .17/h
-    strip = ax.inset_axes([0, 1.02, 1, (n+.4)*row], sharex=ax)
-    strip.set_facecolor('none')
-    strip.set_ylim(n-.5, -.9)
+    "Reserve the upper part of `ax` for one row per suggestion: name, mark, interval, value. Rows cannot overlap. Gives the height that is left"
+    n,(lo,hi) = len(answers),ax.get_ylim()
+    f = min(.45, (n+.4)*.17/_inches(ax)[1])
+    ax.set_ylim(lo, lo+(hi-lo)/(1-f))
+    strip = ax.inset_axes([0, 1-f, 1, f], sharex=ax, zorder=6)
+    strip.set_facecolor(ax.get_facecolor()) # hides what explodes behind it
+    strip.set_ylim(n-.4, -.8)
     for i,(name,lr,lo,hi) in enumerate(answers):
         c,own = (pal.pick,True) if name=='lrtools' else (pal.rule,False)
-        if lr is None: strip.text(1.01, i, 'none', transform=strip.get_yaxis_transform(), va='center', fontsize=8, color=c); continue
-        strip.plot([lo,hi], [i,i], color=c, lw=3 if own else 1.5, alpha=.55, solid_capstyle='round')
-        strip.plot([lr], [i], marker='D' if own else 'o', ms=6 if own else 4, color=c)
-        strip.text(1.01, i, fmt_lr(lr), transform=strip.get_yaxis_transform(), va='center', fontsize=8, color=c, weight='bold' if own else None)
-    strip.set_yticks(range(n), [a[0] for a in answers], fontsize=8)
-    for t,a in zip(strip.get_yticklabels(), answers): t.set_color(pal.pick if a[0]=='lrtools' else pal.rule)
-    strip.tick_params(axis='both', length=0, which='both', labelbottom=False)
+        side = dict(transform=strip.get_yaxis_transform(), va='center', fontsize=8, color=c, weight='bold' if own else None)
+        strip.text(-.01, i, name, ha='right', **side)
+        strip.text(1.01, i, 'none' if lr is None else fmt_lr(lr), **side)
+        if lr is None: continue
+        a,b = np.array(ax.get_xlim())*[1.03, .97]
+        strip.plot(np.clip([lo,hi], a, b), [i,i], color=c, lw=3 if own else 1.5, alpha=.55, solid_capstyle='round')
+        strip.plot([min(max(lr, a), b)], [i], marker='<' if lr<a else '>' if lr>b else 'D' if own else 'o', ms=6 if own else 4, color=c)
+    strip.set_yticks([])
+    strip.tick_params(axis='x', length=0, which='both', labelbottom=False)
     for s in strip.spines.values(): s.set_visible(False)
-    return strip
+    return 1-f
+
+def _unread(ax, curve, pal):
+    "Say in `ax` why `curve` has nothing to show"
+    ax.set_xlim(min(o for o in (*curve.start_lr, *curve.end_lr) if o>0), max(curve.end_lr))
+    ax.set_yticks([])
+    ax.text(.5, .5, '\n'.join(textwrap.wrap(suggest(curve).reason, 50)), transform=ax.transAxes, ha='center', va='center', color=pal.fg)
+    return ax
 
 def plot_lr_curve(
     curve:LRCurve, # Of `lr_range_test`
-    ax, # Matplotlib axes to draw on
-    suggestions:bool=True, # Show what our rule and fastai's four say, a row each above the plot
+    ax:Axes, # Drawn on
+    suggestions:bool=True, # Show what our rule and fastai's four say, a row each at the top
     zones:bool=True # Shade and name the zones of `classify`
-):
-    "Raw losses (faint), trend, band over repeats, zones and suggestions with intervals. Returns `ax`"
-    pal = _palette(ax)
+)->Axes: # `ax`
+    "Raw losses (faint), trend, band over repeats, zones, and suggestions with intervals in rows at the top"
+    _check_curve(curve)
+    pal,sweeps = _palette(ax),[s for s in curve.sweeps if len(s)]
     _log_axis(ax)
     _frame(ax, pal, 'learning rate' if len({*zip(curve.start_lr, curve.end_lr)})==1 else f'learning rate of group {curve.group}', 'loss')
-    for i,s in enumerate(curve.sweeps):
-        ax.plot(s.lrs[:,curve.group], s.losses, color=pal.main, lw=.7, alpha=.35, zorder=1, label='loss of each batch' if not i else None)
-    if len(curve.finite())<5: return ax
-    m = landmarks(curve)
-    ax.set_xlim(m.lrs[0], max(s.lrs[-1,curve.group] for s in curve.sweeps))
-    if (lim := _ylim(m, curve)): ax.set_ylim(*lim)
+    faint = .35*min(1, (250/max(1, sum(map(len, sweeps))))**.5)
+    for i,s in enumerate(sweeps):
+        ax.plot(s.lrs[:,curve.group], s.losses, color=pal.main, lw=.7, alpha=max(faint, .08), zorder=1, label='loss of each batch' if not i else None)
+    if not readable(curve): return _unread(ax, curve, pal)
+    m,s,top = landmarks(curve),suggest(curve),1.
+    ax.set_xlim(m.lrs[0], max(s.lrs[-1,curve.group] for s in sweeps))
+    ax.set_ylim(*_ylim(m, curve))
+    ticks = MaxNLocator(6).tick_values(*ax.get_ylim())
+    ax.yaxis.set_major_locator(FixedLocator([t for t in ticks if ax.get_ylim()[0]<=t<=ax.get_ylim()[1]]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v,_: f'{v:.3g}'))
     each = _sweep_trends(curve, m)
     if len(each)>1: ax.fill_between(m.lrs, np.nanmin(each, 0), np.nanmax(each, 0), color=pal.main, alpha=.25, lw=0, zorder=2, label=f'range over {len(each)} repeats')
     ax.plot(m.lrs, m.trend, color=pal.main, lw=2.2, zorder=3, label='trend')
-    v = [s for s in curve.sweeps if len(s.valid_its)]
-    for i,s in enumerate(v):
-        ax.plot(s.lrs[s.valid_its.astype(int), curve.group], s.valid_losses, color=pal.valid, marker='s', ms=4, lw=1, ls='--', zorder=4, label='validation loss' if not i else None)
-    if zones: _draw_zones(ax, pal, _zones(curve, m))
+    for i,o in enumerate(o for o in sweeps if len(o.valid_its)):
+        ax.plot(o.lrs[o.valid_its.astype(int), curve.group], o.valid_losses, color=pal.valid, marker='s', ms=4, lw=1, ls='--', zorder=4, label='validation loss' if not i else None)
     if suggestions:
-        s,answers = _answers(curve)
-        if answers: _draw_answers(ax, pal, answers)
-        if s:
-            ax.axvspan(*s.interval, color=pal.pick, alpha=.15, lw=0, zorder=1)
-            ax.plot([s.lr], [np.interp(math.log10(s.lr), np.log10(m.lrs), m.trend)], 'D', ms=7, color=pal.pick, zorder=5)
-    leg = ax.legend(loc='lower left', fontsize=8, frameon=False, labelcolor=pal.fg)
-    leg.set_zorder(6)
+        top = _draw_answers(ax, pal, _answers(curve, s))
+        if s: ax.plot([s.lr], [np.interp(math.log10(s.lr), np.log10(m.lrs), m.trend)], 'D', ms=7, color=pal.pick, zorder=5)
+    if zones: _draw_zones(ax, pal, _zones(curve, m), top)
+    ax.legend(loc='lower left', fontsize=8 if _inches(ax)[0]>4 else 7, framealpha=.6, edgecolor='none', facecolor=ax.get_facecolor(), labelcolor=pal.fg).set_zorder(5.5)
     return ax
 
 # %% ../nbs/20_views.ipynb #c015
@@ -150,28 +161,27 @@ def _spread(ys, gap):
 
 def plot_probe(
     runs:ProbeRuns, # Of `probe`
-    ax # Matplotlib axes to draw on
-):
-    "Smoothed training loss of each rate step by step, and the validation loss at the end. Returns `ax`"
+    ax:Axes # Drawn on
+)->Axes: # `ax`
+    "Smoothed training loss of each rate step by step, and the validation loss at the end"
     pal = _palette(ax)
     _frame(ax, pal, 'optimizer step', 'training loss, smoothed')
-    groups = runs.by_lr
-    first = np.median([r.sweep.losses[0] for r in runs.runs])
-    low = min([first, runs.valid0, *(min(r.valid, r.sweep.losses[-10:].mean()) for r in runs.runs if not r.exploded)])
-    high = max(first, runs.valid0)
+    done = [r for r in runs.runs if r.state=='finished']
+    first = [v for v in [runs.valid0, *(r.sweep.losses[0] for r in runs.runs if len(r.sweep))] if math.isfinite(v)] or [1.]
+    low,high = min([*first, *(min(r.valid, r.sweep.losses[-10:].mean()) for r in done)]),max(first)
     lim = low-.08*(high-low+1e-9),high+.4*(high-low+1e-9) # what grows beyond that is bad news enough without its height
     ax.set_ylim(*lim)
     ax.set_xlim(0, runs.num_it)
     at,texts = [],[]
-    for (name,rs),c in zip(groups.items(), pal.runs*len(groups)):
+    for rs,c in zip(runs.groups, pal.runs*len(runs.groups)):
         for r in rs:
             y = _ema(r.sweep.losses, .8)
             ax.plot(np.arange(1, len(y)+1), y, color=c, lw=1.8, alpha=.9 if len(rs)==1 else .6)
-            if r.exploded: ax.plot([len(y)], [lim[1]], marker='x', ms=7, mew=2, color=c, clip_on=False)
-            else: ax.plot([runs.num_it], [min(r.valid, lim[1])], marker='s' if r.valid<=lim[1] else '^', ms=5, color=c, clip_on=False)
-        bad = any(r.exploded for r in rs)
-        at.append(lim[1] if bad else min(np.mean([r.valid for r in rs]), lim[1]))
-        texts.append((f"{name}  exploded" if bad else f"{name}  valid {np.mean([r.valid for r in rs]):.3g}", c))
+            if r.state=='finished': ax.plot([runs.num_it], [min(r.valid, lim[1])], marker='s' if r.valid<=lim[1] else '^', ms=5, color=c, clip_on=False)
+            else: ax.plot([len(y)], [lim[1]], marker='x', ms=7, mew=2, color=c, clip_on=False)
+        bad,valid = [r.state for r in rs if r.state!='finished'],np.mean([r.valid for r in rs])
+        at.append(lim[1] if bad else min(valid, lim[1]))
+        texts.append((f'{fmt_range(rs[0].lr)}  {bad[0] if bad else f"valid {valid:.3g}"}', c))
     inches = _inches(ax)[1]
     for y,(t,c) in zip(_spread(at, (lim[1]-lim[0])*.17/inches), texts): ax.annotate(t, (1, y), (10,0), xycoords=('axes fraction','data'), textcoords='offset points', color=c, fontsize=9, va='center', annotation_clip=False)
     ax.axhline(runs.valid0, color=pal.faint, lw=1, ls=':', label='validation loss before training')
@@ -196,25 +206,22 @@ def figure_of(
     for o,ax in zip(curves, fig.subplots(len(curves), squeeze=False)[:,0]): (plot_probe if isinstance(o, ProbeRuns) else plot_lr_curve)(o, ax)
     return fig
 
-def _alt(record):
-    "What the picture of `record` shows, in words"
-    if isinstance(record, GroupCurves): return ' '.join(f'Group {c.group}: {_alt(c)}' for c in record)
-    if isinstance(record, ProbeRuns): return f'Training loss of {len(record.by_lr)} learning rates over {record.num_it} steps; best: {fmt_range(record.best) if record.best is not None else "none"}.'
-    s = suggest(record)
-    return f"Loss against learning rate, {record!r}. " + (f'Suggested {fmt_lr(s.lr)}, interval {fmt_lr(s.interval[0])} to {fmt_lr(s.interval[1])}.' if s else s.reason)
+def _words(record, s):
+    "What the picture of `record` shows; `s` is its suggestion"
+    if isinstance(record, ProbeRuns): return f'Training loss step by step: {record!r}.'
+    return f"Loss against learning rate, {record!r}. " + (f'Suggested {fmt_lr(s.lr)}, {s.between}.' if s else s.reason)
 
-def _table(curve):
-    s = suggest(curve)
-    rows = [('suggestion', f'**{fmt_lr(s.lr)}**, interval {fmt_lr(s.interval[0])} to {fmt_lr(s.interval[1])}' if s else '**none**'), ('why', s.reason), *_rows(curve)]
+def _table(record, s):
+    if isinstance(record, ProbeRuns): return record._repr_markdown_()
+    rows = [('suggestion', f'**{fmt_lr(s.lr)}**, {s.between}' if s else '**none**'), ('why', s.reason), *_rows(record)]
     return '| | |\n|---|---|\n'+'\n'.join(f'| {k} | {v} |' for k,v in rows)
 
 def _show(self):
     from IPython.display import display # only IPython calls this
-    alt = _alt(self)
+    parts = [(o, None if isinstance(o, ProbeRuns) else suggest(o)) for o in (self if isinstance(self, GroupCurves) else [self])]
+    alt = ' '.join(_words(*p) for p in parts)
     display({'image/png': png(figure_of(self)), 'text/plain': alt}, raw=True, metadata={'image/png': {'alt': alt}})
-    for o in (self if isinstance(self, GroupCurves) else [self]):
-        table = o._repr_markdown_() if isinstance(o, ProbeRuns) else _table(o)
-        display({'text/markdown': table, 'text/plain': repr(o)}, raw=True)
+    for p in parts: display({'text/markdown': _table(*p), 'text/plain': repr(p[0])}, raw=True)
 
 @patch
 def _ipython_display_(self:LRCurve|GroupCurves|ProbeRuns): _show(self)

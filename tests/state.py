@@ -114,7 +114,7 @@ WRITING = {'os.mkdir', 'os.remove', 'os.rename', 'os.rmdir', 'os.truncate', 'os.
 _written = []
 
 def _audit(event, args):
-    if not _written: return
+    if not _written or '__pycache__' in str(args[:1]): return
     if event in WRITING: _written[-1].append((event, str(args[0])))
     if event=='open' and isinstance(args[2], int) and args[2]&(os.O_WRONLY|os.O_RDWR|os.O_CREAT|os.O_TRUNC) and not str(args[0]).startswith('/dev/'):
         _written[-1].append((event, str(args[0])))

@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 
 from curves import curve
 from lrtools import views
-from lrtools.curve import GroupCurves
+from lrtools.curve import GroupCurves, LRCurve, Sweep
 from lrtools.runs import ProbeRuns, Run
-from lrtools.curve import Sweep
 from lrtools.views import figure_of, plot_lr_curve, plot_probe, png
 
 def drawn(fig):
@@ -66,13 +65,16 @@ def test_no_mathtext():
     assert not [t.get_text() for t in texts(ax) if '$' in t.get_text() or '\\' in t.get_text()]
 
 def test_no_pyplot_and_no_backend():
-    code = "import sys, matplotlib; b = matplotlib.get_backend(auto_select=False); import lrtools.views; assert 'matplotlib.pyplot' not in sys.modules; assert matplotlib.get_backend(auto_select=False)==b"
+    code = "import sys, matplotlib; b = dict.__getitem__(matplotlib.rcParams, 'backend'); import lrtools.views; assert 'matplotlib.pyplot' not in sys.modules; assert dict.__getitem__(matplotlib.rcParams, 'backend') is b"
     subprocess.run([sys.executable, '-c', code], check=True)
 
 def test_png_leaves_the_canvas():
     fig = figure_of(curve())
     canvas = fig.canvas
     assert png(fig)[:4]==b'\x89PNG' and fig.canvas is canvas
+
+def test_empty_curves_are_shown():
+    for c in (LRCurve([Sweep(np.zeros((0,1)), [], 'cancelled')], 100, [1e-7], [10]), curve().trim(95, 5)): assert png(figure_of(c))
 
 def run(lr, valid, stop='end', n=60): return Run(lr, 0, Sweep(np.full((n,1), 1e-3), np.linspace(2.3, 1, n), stop), valid)
 PROBES = ProbeRuns([run(1e-3, 1.), run(2e-3, 1.), run(slice(1e-5,1e-3), 1.01), run(.1, np.nan, 'non-finite', 9), run(1., 99.)], 60, 2.3)
@@ -82,6 +84,11 @@ def test_probe_labels_do_not_overlap(size):
     fig = Figure(figsize=size, layout='constrained')
     ax = fig.add_subplot()
     assert plot_probe(PROBES, ax) is ax and not overlaps(fig, ax)
+
+def test_probes_that_went_wrong_are_shown():
+    nan = Run(1., 0, Sweep([[1.]], [np.nan], 'non-finite'), np.nan)
+    none = Run(2., 0, Sweep(np.zeros((0,1)), [], 'cancelled'), np.nan)
+    for p in (ProbeRuns([nan], 60, 2.3), ProbeRuns([none, nan], 60, np.nan)): assert png(figure_of(p)) and p.best is None
 
 @pytest.mark.parametrize('record', [curve(), GroupCurves([curve(), curve(seed=1)]), PROBES, curve(fall=0)])
 def test_records_show_a_picture_with_words_and_a_table(record, monkeypatch):
