@@ -76,10 +76,9 @@ def _sweep_trends(curve, m):
     return np.array([np.interp(np.log10(m.lrs), np.log10(o.lrs), o.trend, right=np.nan) for o in ms])
 
 def _ylim(m, curve):
-    top = m.start_loss+max(.45*m.fall, 2.5*m.noise, 1e-3*abs(m.start_loss)) # the trend is cut off not far above that
+    top = m.start_loss+(max(.45*m.fall, 2.5*m.noise, 1e-3*abs(m.start_loss)) or 1.) # the trend is cut off not far above that
     low = [np.quantile(s.losses, .02) for s in curve.finite().sweeps if len(s)]
-    bottom = min(m.best_loss-max(.12*m.fall, 2.5*m.noise), *low)
-    return (bottom, top) if top>bottom else None
+    return min(m.best_loss-max(.12*m.fall, 2.5*m.noise), *low), top
 
 # %% ../nbs/20_views.ipynb #c008
 def _answers(curve, s):
@@ -134,7 +133,7 @@ def plot_lr_curve(
     for i,s in enumerate(sweeps):
         ax.plot(s.lrs[:,curve.group], s.losses, color=pal.main, lw=.7, alpha=max(faint, .08), zorder=1, label='loss of each batch' if not i else None)
     if not readable(curve): return _unread(ax, curve, pal)
-    m,s,top = landmarks(curve),suggest(curve),1.
+    m,top = landmarks(curve),1.
     ax.set_xlim(m.lrs[0], max(s.lrs[-1,curve.group] for s in sweeps))
     ax.set_ylim(*_ylim(m, curve))
     ticks = MaxNLocator(6).tick_values(*ax.get_ylim())
@@ -146,6 +145,7 @@ def plot_lr_curve(
     for i,o in enumerate(o for o in sweeps if len(o.valid_its)):
         ax.plot(o.lrs[o.valid_its.astype(int), curve.group], o.valid_losses, color=pal.valid, marker='s', ms=4, lw=1, ls='--', zorder=4, label='validation loss' if not i else None)
     if suggestions:
+        s = suggest(curve)
         top = _draw_answers(ax, pal, _answers(curve, s))
         if s: ax.plot([s.lr], [np.interp(math.log10(s.lr), np.log10(m.lrs), m.trend)], 'D', ms=7, color=pal.pick, zorder=5)
     if zones: _draw_zones(ax, pal, _zones(curve, m), top)

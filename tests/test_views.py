@@ -74,7 +74,8 @@ def test_png_leaves_the_canvas():
     assert png(fig)[:4]==b'\x89PNG' and fig.canvas is canvas
 
 def test_empty_curves_are_shown():
-    for c in (LRCurve([Sweep(np.zeros((0,1)), [], 'cancelled')], 100, [1e-7], [10]), curve().trim(95, 5)): assert png(figure_of(c))
+    zero = LRCurve([Sweep(np.geomspace(1e-7, 10, 100)[:,None], np.zeros(100))], 100, [1e-7], [10])
+    for c in (LRCurve([Sweep(np.zeros((0,1)), [], 'cancelled')], 100, [1e-7], [10]), curve().trim(95, 5), zero): assert png(figure_of(c))
 
 def run(lr, valid, stop='end', n=60): return Run(lr, 0, Sweep(np.full((n,1), 1e-3), np.linspace(2.3, 1, n), stop), valid)
 PROBES = ProbeRuns([run(1e-3, 1.), run(2e-3, 1.), run(slice(1e-5,1e-3), 1.01), run(.1, np.nan, 'non-finite', 9), run(1., 99.)], 60, 2.3)
