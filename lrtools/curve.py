@@ -20,10 +20,16 @@ STOPS = {'end': 'reached the last rate',
          'non-finite': 'the loss became NaN or infinite',
          'cancelled': 'a callback of the learner ended the fit'}
 
+def _is_number(v): return isinstance(v, (int, float, np.integer, np.floating)) and not isinstance(v, bool)
+
+def _num(v):
+    "The number that `_plain` wrote as `v`"
+    return math.nan if v is None else float(v)
+
 def _array(x, ndim):
     "Read-only float64 copy of `x`, which may hold the `null` and `'inf'` of our JSON"
     a = np.array(x, dtype=object)
-    a = np.array([math.nan if v is None else float(v) for v in a.ravel()]).reshape(a.shape if a.size or a.ndim==ndim else (0,)*ndim)
+    a = np.array([_num(v) for v in a.ravel()]).reshape(a.shape if a.size or a.ndim==ndim else (0,)*ndim)
     if a.ndim != ndim: raise ValueError(f"expected {ndim} dimensions, got an array of shape {a.shape}")
     a.flags.writeable = False
     return a
@@ -147,22 +153,29 @@ def finite(self:LRCurve)->LRCurve:
     return _view(self, lambda s: s.keep(np.isfinite(s.losses)))
 
 # %% ../nbs/01_curve.ipynb #c023
-VERSION = 1 # Of the JSON that curves are written as
+VERSION = 1 # Of the JSON that records are written as
+
+def _fields(o, *but):
+    "Fields of the record `o` as plain lists, strings and numbers"
+    return {k:_plain(v) for k,v in vars(o).items() if k not in but}
+
+def _unpack(d, kind):
+    "The fields of a record of this `kind` and version; ValueError for anything else"
+    if not isinstance(d, dict) or d.get('kind')!=kind: raise ValueError(f"kind={d.get('kind') if isinstance(d, dict) else None!r}: expected the JSON of a record of kind {kind!r}")
+    if d.get('version')!=VERSION: raise ValueError(f"version={d.get('version')!r}: this lrtools reads version {VERSION}; a newer lrtools may read more")
+    return {k:v for k,v in d.items() if k not in ('kind','version')}
 
 @patch
 def to_dict(self:LRCurve)->dict:
     "As a dict of plain lists, strings and numbers"
-    d = {k:_plain(v) for k,v in vars(self).items() if k!='sweeps'}
-    return dict(kind='LRCurve', version=VERSION, **d, sweeps=[{k:_plain(v) for k,v in vars(s).items()} for s in self.sweeps])
+    return dict(kind='LRCurve', version=VERSION, **_fields(self, 'sweeps'), sweeps=[_fields(s) for s in self.sweeps])
 
 @patch(cls_method=True)
 def from_dict(cls:LRCurve,
     d:dict # What `to_dict` returned
 )->LRCurve:
     "The curve that `to_dict` wrote"
-    if d.get('kind')!='LRCurve': raise ValueError(f"kind={d.get('kind')!r}: expected the JSON of an 'LRCurve'")
-    if d.get('version')!=VERSION: raise ValueError(f"version={d.get('version')!r}: this lrtools reads version {VERSION}; a newer lrtools may read more")
-    d = {k:v for k,v in d.items() if k not in ('kind','version')}
+    d = _unpack(d, 'LRCurve')
     return cls(**{**d, 'sweeps': [Sweep(**s) for s in d['sweeps']]})
 
 @patch
@@ -221,10 +234,7 @@ class GroupCurves:
         s:str # JSON text
     ):
         "The curves that `to_json` wrote"
-        d = json.loads(s)
-        if d.get('kind')!='GroupCurves' or d.get('version')!=VERSION:
-            raise ValueError(f"kind={d.get('kind')!r}, version={d.get('version')!r}: expected 'GroupCurves' of version {VERSION}")
-        return cls(LRCurve.from_dict(o) for o in d['curves'])
+        return cls(LRCurve.from_dict(o) for o in _unpack(json.loads(s), 'GroupCurves')['curves'])
 
     def __repr__(self): return f'GroupCurves({len(self)} groups)'
     def _repr_markdown_(self): return '\n'.join(f'- group {c.group}: {c!r}' for c in self)

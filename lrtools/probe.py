@@ -14,7 +14,8 @@ import numpy as np
 from fastai.basics import Callback, CancelFitException, Learner
 from fastai.callback.schedule import combined_cos
 
-from .range_test import _check_int, _check_lr, _info, _is_number, _per_group, _quiet, _ready, _seeds, _ticker, _valid_batches, fit_rates, valid_loss
+from .curve import _is_number
+from .range_test import _check_int, _check_lr, _info, _per_group, _quiet, _ready, _seeds, _ticker, _valid_batches, fit_rates, valid_loss
 from .runs import ProbeRuns, Run
 from .snapshot import preserved
 

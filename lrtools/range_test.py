@@ -20,7 +20,7 @@ from fastai.basics import Callback, CancelEpochException, CancelFitException, Fe
 from fastai.callback.progress import CSVLogger, ProgressCallback, ShowGraphCallback
 from fastprogress.fastprogress import progress_bar
 
-from .curve import Divergence, GroupCurves, LRCurve, Sweep
+from .curve import Divergence, GroupCurves, LRCurve, Sweep, _is_number
 from .snapshot import _copy_globals, _packages, _walk, preserved
 
 # %% ../nbs/11_range_test.ipynb #c006
@@ -132,8 +132,6 @@ def _check_args(num_it, repeats, mode, stop_div, valid):
     if stop_div is not None and not (_is_number(stop_div) and stop_div>1): raise ValueError(f"stop_div={stop_div!r}: expected a number over 1, or None to go on to the last rate")
     if not isinstance(valid, (bool, int, np.integer)) or valid<0: raise ValueError(f"valid={valid!r}: expected True, False or the number of points")
 
-def _is_number(v): return isinstance(v, (int, float, np.integer, np.floating)) and not isinstance(v, bool)
-
 def _check_lr(v, name, zero=False):
     "Refuse a rate (number, list or slice of numbers) that cannot be one"
     parts = [o for o in (v.start, v.stop) if o is not None] if isinstance(v, slice) else [v] if _is_number(v) else v
@@ -180,7 +178,7 @@ def _seeds(n):
 def _reseed(learn, seed):
     "Another order of batches, and other luck: for the global generators and for each that the training loader reaches"
     random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
-    for o in list(_walk([learn.dls.train], _packages(learn))[1].values()):
+    for o in _walk([learn.dls.train], _packages(learn))[1].values():
         if isinstance(o, (random.Random, np.random.RandomState)): o.seed(seed)
         if isinstance(o, torch.Generator): o.manual_seed(seed)
         if isinstance(o, np.random.Generator): o.bit_generator.state = type(o.bit_generator)(seed).state

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, Sweep, _plain
+from .curve import VERSION, Sweep, _fields, _num, _unpack
 from .suggest import fmt_range
 
 # %% ../nbs/03_runs.ipynb #c005
@@ -83,20 +83,17 @@ def _lr_back(o): return slice(*o['slice']) if isinstance(o, dict) else o
 @patch
 def to_json(self:ProbeRuns)->str:
     "As a JSON text; NaN is `null`"
-    runs = [dict(lr=_lr_plain(r.lr), seed=r.seed, valid=_plain(r.valid), sweep={k:_plain(v) for k,v in vars(r.sweep).items()}) for r in self.runs]
-    d = {k:_plain(v) for k,v in vars(self).items() if k!='runs'}
-    return json.dumps(dict(kind='ProbeRuns', version=VERSION, **d, runs=runs), allow_nan=False)
+    runs = [dict(_fields(r, 'lr', 'sweep'), lr=_lr_plain(r.lr), sweep=_fields(r.sweep)) for r in self.runs]
+    return json.dumps(dict(kind='ProbeRuns', version=VERSION, **_fields(self, 'runs'), runs=runs), allow_nan=False)
 
 @patch(cls_method=True)
 def from_json(cls:ProbeRuns,
     s:str # JSON text
 )->ProbeRuns:
     "The runs that `to_json` wrote"
-    d = json.loads(s)
-    if d.pop('kind', None)!='ProbeRuns' or d.pop('version', None)!=VERSION: raise ValueError(f"expected the JSON of a 'ProbeRuns' of version {VERSION}")
-    num = lambda v: math.nan if v is None else float(v)
-    runs = [Run(_lr_back(r['lr']), r['seed'], Sweep(**r['sweep']), num(r['valid'])) for r in d.pop('runs')]
-    return cls(runs, **{**d, 'valid0': num(d['valid0'])})
+    d = _unpack(json.loads(s), 'ProbeRuns')
+    runs = [Run(_lr_back(r['lr']), r['seed'], Sweep(**r['sweep']), _num(r['valid'])) for r in d['runs']]
+    return cls(**{**d, 'runs': runs, 'valid0': _num(d['valid0'])})
 
 @patch
 def __eq__(self:ProbeRuns, other): return self.to_json()==other.to_json() if isinstance(other, ProbeRuns) else NotImplemented

@@ -38,9 +38,9 @@ def _packages(learn):
 # %% ../nbs/10_snapshot.ipynb #c007
 def _once(t):
     "`t` without the repeats of expanded dimensions, which cannot be written to"
-    return t[tuple(slice(0, 1) if s==0 else slice(None) for s in t.stride())] if t.layout==torch.strided and 0 in t.stride() else t
+    return t[tuple(slice(0, 1) if s==0 else slice(None) for s in t.stride())] if 0 in t.stride() else t
 
-def _is_zero(t): return not (t.is_sparse or t.any() or (t.is_floating_point() and t.signbit().any())) # -0. is not 0.
+def _is_zero(t): return not (t.any() or (t.is_floating_point() and t.signbit().any())) # -0. is not 0.
 
 def _copy_tensor(t, maybe_zero=False):
     if t.layout!=torch.strided: return partial(t.copy_, t.detach().clone())
@@ -199,9 +199,9 @@ class Snapshot:
         learn:Learner # Any learner that is not being fitted at this moment
     ):
         _check(learn)
-        with torch.no_grad(): self._undo,self._seen = _walk([learn], _packages(learn))
+        with torch.no_grad(): self._undo,seen = _walk([learn], _packages(learn))
         self.learn,self._global = learn,_copy_globals(_on_cuda(learn))
-        self._loaders = {o:None for o in self._seen.values() if isinstance(o, torch.utils.data.DataLoader)}
+        self._loaders = {o:None for o in seen.values() if isinstance(o, torch.utils.data.DataLoader)}
 
     def restore(self,
         learn:Learner|None=None # The learner it was taken of (a check for readers; no other is accepted)

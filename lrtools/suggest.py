@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .curve import Divergence, LRCurve, fmt_lr
+from .curve import Divergence, LRCurve, _is_number, fmt_lr
 
 # %% ../nbs/02_suggest.ipynb #c006
 def valley_rule(
@@ -178,9 +178,9 @@ def landmarks(
     "The trend of `curve` and where it turns. Raises ValueError for a curve with fewer than five finite losses"
     _check_curve(curve)
     xy = _xy(curve)
-    if not xy: raise ValueError("the curve has no finite loss: nothing can be read from it")
-    x,y = np.concatenate([o[0] for o in xy]),np.concatenate([o[1] for o in xy])
-    if len(x)<5: raise ValueError(f"the curve has {len(x)} finite losses: too few to read anything from")
+    n_points = sum(len(x) for x,_ in xy)
+    if n_points<5: raise ValueError(f"the curve has {n_points} finite losses: too few to read anything from")
+    x,y = map(np.concatenate, zip(*xy))
     at = np.linspace(x.min(), x.max(), n)
     early = x<=x.min()+.25*(x.max()-x.min())
     start = float(np.median(y[early]))
@@ -331,7 +331,6 @@ def suggest(
     why = _decline(curve, m)
     if why: return Suggestion(None, None, _ranges(m, curve, None), why)
     at,half = _middle(m, curve),1.645*math.sqrt(2)*_sd(curve, m)
-    fastai = [float(np.nanmedian(v)) for v in fastai_rules(curve).values() if (v>0).any()]
     if 10**(2*half)>WIDEST:
         return Suggestion(None, None, _ranges(m, curve, None), f"The fall is there, but noise leaves its place open {_times(10**min(2*half, 9))}, around {fmt_lr(10**at)}: ask again with `repeats={max(3, 2*len(curve.sweeps))}` or more steps.")
     lr,lo,hi = (float(10**o) for o in (at, at-half, at+half))
@@ -340,6 +339,7 @@ def suggest(
     reason = f"Most of the fall is done by {fmt_lr(m.lr_fall)} and the loss diverges {where}; this is a sixth of their geometric mean." if known else \
              f"Most of the fall is done by {fmt_lr(m.lr_fall)}; the loss never diverged up to {fmt_lr(10**max(_ends(curve)))}, so the upper side is a guess."
     if lr>NEAR*m.lr_min: reason += f" It is beyond the lowest point of the trend, {fmt_lr(m.lr_min)}: noise makes that point uncertain, so compare with `probe`."
+    fastai = [float(np.nanmedian(v)) for v in fastai_rules(curve).values() if (v>0).any()]
     if fastai and max(fastai)/min(fastai)>=30: reason += f" fastai's rules disagree {_times(max(fastai)/min(fastai))} here."
     return Suggestion(lr, (lo, hi), _ranges(m, curve, lr), reason)
 
@@ -375,7 +375,7 @@ def _zones(curve, m):
 def _check_rate(lr):
     "The rate to judge: `lr`, or the highest one of a slice"
     r = lr.stop if isinstance(lr, slice) else lr
-    if isinstance(r, bool) or not isinstance(r, (int, float, np.integer, np.floating)): raise TypeError(f"lr={lr!r}: expected a rate or slice(lowest, highest)")
+    if not _is_number(r): raise TypeError(f"lr={lr!r}: expected a rate or slice(lowest, highest)")
     if not (math.isfinite(r) and r>0): raise ValueError(f"lr={lr!r}: a rate is more than 0, and finite")
     return float(r)
 

@@ -13,11 +13,9 @@ from fastai.basics import *
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.mixup import MixUp
 from fastai.callback.progress import CSVLogger, ProgressCallback, ShowGraphCallback
-from fastai.callback.rnn import rnn_cbs
-from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback
 from fastai.callback.training import GradientAccumulation, GradientClip
-from fastai.tabular.core import Categorify, FillMissing, Normalize, RandomSplitter, TabDataLoader, TabularPandas
+from fastai.tabular.core import Categorify, FillMissing, Normalize, TabDataLoader, TabularPandas
 from fastai.tabular.learner import tabular_learner
 from fastai.text.data import LMDataLoader
 from fastai.text.learner import language_model_learner

@@ -1,7 +1,7 @@
 "`probe`: real short trainings, the learner put back, what it says of them true"
 import math
 
-import numpy as np, pytest, torch
+import numpy as np, pytest
 from fastai.basics import Callback, CancelFitException
 
 from learners import CONFIGS, Boom, boom, fault, plain

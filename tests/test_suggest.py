@@ -131,6 +131,10 @@ def test_empty_sweeps_are_left_out():
     assert suggest(c).lr==suggest(full).lr and LRCurve.from_json(c.to_json())==c
     assert 'callback' in suggest(LRCurve([none], 100, [1e-7], [10])).reason
 
+@pytest.mark.parametrize('text', ['[]', '3', '{}', '{"kind": "LRCurve"}'])
+def test_other_json_is_refused(text):
+    with pytest.raises(ValueError, match='kind|version'): LRCurve.from_json(text)
+
 def test_nan_at_the_end_is_handled():
     c = curve(blow=1e9)
     losses = c.sweeps[0].losses.copy()
