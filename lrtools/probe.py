@@ -29,15 +29,15 @@ def _one_cycle(learn, lr_max, num_it):
     return np.stack([lrs(p) for p in pos]),np.array([moms(p) for p in pos])
 
 def _rates(lrs):
-    "`lrs` as a list of floats and slices of floats"
+    "`lrs` as a list of floats, slices of floats and tuples of floats"
     if _is_number(lrs) or isinstance(lrs, slice): lrs = [lrs]
-    if isinstance(lrs, (str, bytes)) or not hasattr(lrs, '__len__') or not np.ndim(lrs) or not len(lrs):
+    if isinstance(lrs, (str, bytes)) or not hasattr(lrs, '__len__') or (isinstance(lrs, np.ndarray) and not lrs.ndim) or not len(lrs):
         raise TypeError(f"lrs={lrs!r}: expected a list of rates and slices, `[1e-3, slice(1e-5, 1e-3)]`")
     for lr in lrs:
-        if not (_is_number(lr) or isinstance(lr, slice)): raise TypeError(f"lrs holds {lr!r}: expected rates and slices")
+        if not (_is_number(lr) or isinstance(lr, (slice, list, tuple))): raise TypeError(f"lrs holds {lr!r}: expected rates, slices, and lists with one rate per parameter group")
         _check_lr(lr, 'lrs')
     num = lambda v: None if v is None else float(v)
-    return [slice(num(lr.start), num(lr.stop)) if isinstance(lr, slice) else float(lr) for lr in lrs]
+    return [slice(num(lr.start), num(lr.stop)) if isinstance(lr, slice) else float(lr) if _is_number(lr) else tuple(map(float, lr)) for lr in lrs]
 
 class _Looking(Callback): name = 'lr_finder' # fastai's trackers and loggers stand down
 
@@ -51,7 +51,7 @@ def _valid_now(learn, batches):
 
 def probe(
     learn:Learner, # Any fastai learner; it is left exactly as it is
-    lrs:list|float|slice, # Rates and slices to try, as you would pass them to `fit_one_cycle`
+    lrs:list|float|slice, # Rates, slices and lists with one rate per parameter group, as you would pass them to `fit_one_cycle`
     num_it:int=60, # Optimizer steps of each training
     seeds:int=1, # Trainings per rate, each with another batch order; the same orders for each rate
     progress:bool|Callable=True # Show a bar; or a function that is called with (steps done, steps planned)

@@ -21,7 +21,7 @@ from .suggest import fmt_range
 @dataclass(frozen=True, eq=False)
 class Run:
     "One short training"
-    lr:float|slice # Highest rate of its schedule, as it was asked for
+    lr:float|slice|tuple # Highest rate of its schedule, as it was asked for; a tuple has one for each parameter group
     seed:int # Number of the batch order; 0 is the one that training would see next
     sweep:Sweep # Rates and raw losses, step by step, and why it stopped
     valid:float # Validation loss at the end; NaN where training did not get there
@@ -78,7 +78,7 @@ def _repr_markdown_(self:ProbeRuns):
 
 # %% ../nbs/03_runs.ipynb #c008
 def _lr_plain(lr): return dict(slice=[lr.start, lr.stop]) if isinstance(lr, slice) else lr
-def _lr_back(o): return slice(*o['slice']) if isinstance(o, dict) else o
+def _lr_back(o): return slice(*o['slice']) if isinstance(o, dict) else tuple(o) if isinstance(o, list) else o
 
 @patch
 def to_json(self:ProbeRuns)->str:

@@ -7,7 +7,8 @@ Docs: https://lrtools.github.io/lrtools/suggest.html.md"""
 # %% auto #0
 __all__ = ['RULES', 'BANDWIDTH', 'NEAR', 'CLEAR', 'FALL', 'DIVISOR', 'BREAK_SD', 'OPEN_SD', 'FALL_SD', 'WIDEST', 'FEWEST',
            'ZONES', 'valley_rule', 'slide_rule', 'minimum_rule', 'steep_rule', 'fastai_rules', 'each_sweep',
-           'Landmarks', 'readable', 'landmarks', 'Suggestion', 'fmt_range', 'suggest', 'Zone', 'zones', 'classify']
+           'Landmarks', 'readable', 'landmarks', 'Suggestion', 'fmt_range', 'exact_range', 'suggest', 'Zone', 'zones',
+           'classify']
 
 # %% ../nbs/02_suggest.ipynb #c003
 import math
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .curve import Divergence, LRCurve, _is_number, fmt_lr
+from .curve import Divergence, LRCurve, _is_number, exact_lr, fmt_lr
 
 # %% ../nbs/02_suggest.ipynb #c006
 def valley_rule(
@@ -246,10 +247,17 @@ class Suggestion:
         return f'**{fmt_lr(self.lr)}** ({self.between}). {self.reason}'
 
 # %% ../nbs/02_suggest.ipynb #c020
-def fmt_range(r:float|slice)->str:
-    "A rate or slice as it is typed"
-    if not isinstance(r, slice): return fmt_lr(r)
-    return f"slice({', '.join(fmt_lr(o) for o in (r.start, r.stop) if o is not None)})"
+def fmt_range(r:float|slice|list)->str:
+    "A rate, slice or list of rates as it is typed, in two digits"
+    return _typed(r, fmt_lr)
+
+def exact_range(r:float|slice|list)->str:
+    "A rate, slice or list of rates as code, digit for digit"
+    return _typed(r, exact_lr)
+
+def _typed(r, fmt):
+    if isinstance(r, slice): return f"slice({', '.join(fmt(o) for o in (r.start, r.stop) if o is not None)})"
+    return f"[{', '.join(map(fmt, r))}]" if isinstance(r, (list, tuple)) else fmt(r)
 
 def _times(r):
     "A ratio in words, two digits of it"

@@ -66,7 +66,12 @@ def test_json_round_trip(tmp_path):
     assert ProbeRuns.from_json(p.to_json())==p and p.num_it==3 and hash(p)==hash(ProbeRuns.from_json(p.to_json()))
     with pytest.raises(ValueError, match='version'): ProbeRuns.from_json(p.to_json().replace('"version": 1', '"version": 7'))
 
-BAD = [(dict(lrs=[]), TypeError), (dict(lrs='1e-3'), TypeError), (dict(lrs=[-1.]), ValueError), (dict(lrs=[math.nan]), ValueError), (dict(lrs=[[1e-3]]), TypeError), (dict(lrs=[slice(None)]), TypeError),
+def test_a_rate_for_each_group(tmp_path):
+    p = probe(plain(tmp_path), [[1e-4, 1e-2], 1e-3], num_it=3, progress=False)
+    assert [r.lr for r in p.runs]==[(1e-4, 1e-2), 1e-3] and np.allclose(p.runs[0].sweep.lrs[:,1]/p.runs[0].sweep.lrs[:,0], 100)
+    assert '[1e-4, 1e-2]' in p._repr_markdown_() and ProbeRuns.from_json(p.to_json())==p and ProbeRuns.from_json(p.to_json()).runs[0].lr==(1e-4, 1e-2)
+
+BAD = [(dict(lrs=[]), TypeError), (dict(lrs='1e-3'), TypeError), (dict(lrs=[-1.]), ValueError), (dict(lrs=[math.nan]), ValueError), (dict(lrs=[[1e-3]]), ValueError), (dict(lrs=[[1e-3, 'x']]), TypeError), (dict(lrs=[[1e-3, -1.]]), ValueError), (dict(lrs=[slice(None)]), TypeError),
        (dict(lrs=[True]), TypeError), (dict(num_it=0), ValueError), (dict(num_it=2.), TypeError), (dict(seeds=0), ValueError), (dict(seeds='a'), TypeError)]
 @pytest.mark.parametrize('bad,error', BAD, ids=lambda o: str(o)[:30])
 def test_bad_arguments_change_nothing(tmp_path, bad, error):
