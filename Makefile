@@ -21,6 +21,7 @@ demo: $(READY) ## Run the quickstart and leave its notebook, page and pictures i
 test: export OMP_NUM_THREADS := 1
 test: $(READY) ## Run every check: modules in step, notebooks, README, tests
 	@$(PY) tools/browser.py
+	@$(PY) tools/kernels.py
 	@echo 'Running the notebooks'
 	@$(BIN)/nbdev-test --n-workers 2 --skip-file-glob 'quickstart*' # the tests run it as the demo
 	@$(PY) -m pytest

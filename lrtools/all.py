@@ -6,7 +6,7 @@ Docs: https://lrtools.github.io/lrtools/all.html.md"""
 
 # %% auto #0
 __all__ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'landmarks', 'fastai_rules', 'ProbeRuns', 'Snapshot',
-           'preserved', 'lr_range_test', 'plot_lr_curve', 'plot_probe', 'figure_of', 'probe']
+           'preserved', 'lr_range_test', 'plot_lr_curve', 'plot_probe', 'figure_of', 'probe', 'LRPicker']
 
 # %% ../nbs/90_all.ipynb #c002
 from .curve import LRCurve, GroupCurves
@@ -16,6 +16,7 @@ from .snapshot import Snapshot, preserved
 from .range_test import lr_range_test
 from .views import plot_lr_curve, plot_probe, figure_of
 from .probe import probe
+from .picker import LRPicker
 
 # %% ../nbs/90_all.ipynb #c004
-_all_ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'landmarks', 'fastai_rules', 'ProbeRuns', 'Snapshot', 'preserved', 'lr_range_test', 'plot_lr_curve', 'plot_probe', 'figure_of', 'probe']
+_all_ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'landmarks', 'fastai_rules', 'ProbeRuns', 'Snapshot', 'preserved', 'lr_range_test', 'plot_lr_curve', 'plot_probe', 'figure_of', 'probe', 'LRPicker']

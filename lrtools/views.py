@@ -27,11 +27,11 @@ from .suggest import ZONES, _check_curve, _zones, each_sweep, fastai_rules, fmt_
 # %% ../nbs/20_views.ipynb #c005
 @dataclass(frozen=True)
 class _Palette:
-    fg:str; faint:str; main:str; pick:str; rule:str; valid:str; zones:tuple; runs:tuple
+    fg:str; faint:str; main:str; pick:str; rule:str; valid:str; choice:str; zones:tuple; runs:tuple
 
-_light = _Palette('#262626', '#6b6b6b', '#0072B2', '#B34700', '#6b6b6b', '#00785a', ('#9a9a9a','#56B4E9','#009E73','#E69F00','#D55E00'),
+_light = _Palette('#262626', '#6b6b6b', '#0072B2', '#B34700', '#6b6b6b', '#00785a', '#7b2d8e', ('#9a9a9a','#56B4E9','#009E73','#E69F00','#D55E00'),
                   ('#0072B2','#B34700','#00785a','#9c4f80','#8a6d00','#262626'))
-_dark  = _Palette('#e8e8e8', '#a8a8a8', '#56B4E9', '#ff9d4d', '#a8a8a8', '#2fc79a', ('#9a9a9a','#56B4E9','#009E73','#E69F00','#ff7b33'),
+_dark  = _Palette('#e8e8e8', '#a8a8a8', '#56B4E9', '#ff9d4d', '#a8a8a8', '#2fc79a', '#d9a0ea', ('#9a9a9a','#56B4E9','#009E73','#E69F00','#ff7b33'),
                   ('#56B4E9','#ff9d4d','#2fc79a','#e39ac6','#e6c229','#e8e8e8'))
 
 def _palette(ax):
@@ -89,10 +89,13 @@ def _answers(curve, s):
         if len(v): res.append((k, float(np.exp(np.log(v).mean())), v.min(), v.max()))
     return res
 
+def _strip_height(ax, n):
+    "Share of the height of `ax` that `n` rows of suggestions take"
+    return min(.45, (n+.4)*.17/_inches(ax)[1])
+
 def _draw_answers(ax, pal, answers):
     "Reserve the upper part of `ax` for one row per suggestion: name, mark, interval, value. Rows cannot overlap. Gives the height that is left"
-    n,(lo,hi) = len(answers),ax.get_ylim()
-    f = min(.45, (n+.4)*.17/_inches(ax)[1])
+    n,(lo,hi),f = len(answers),ax.get_ylim(),_strip_height(ax, len(answers))
     ax.set_ylim(lo, lo+(hi-lo)/(1-f))
     strip = ax.inset_axes([0, 1-f, 1, f], sharex=ax, zorder=6)
     strip.set_facecolor(ax.get_facecolor()) # hides what explodes behind it

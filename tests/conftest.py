@@ -5,20 +5,63 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')   # small networks: threads cost m
 
 import pytest
 
-import browser
+import browser, kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope='session')
 def root(): return ROOT
 
+def missing(why):
+    "Skip the test, or fail it where CI is set"
+    if os.environ.get('CI'): pytest.fail(why)
+    pytest.skip(why)
+
 @pytest.fixture(scope='session')
 def chromium():
     "The path of a browser; without one the test is skipped, or fails where CI is set"
-    if found := browser.find(): return found
-    why = 'no Chromium or Chrome on this machine (`make test` tries to install one)'
-    if os.environ.get('CI'): pytest.fail(why)
-    pytest.skip(why)
+    return browser.find() or missing('no Chromium or Chrome on this machine (`make test` tries to install one)')
+
+@pytest.fixture(scope='session')
+def lab_server(chromium, tmp_path_factory):
+    "A Jupyter server (`lab.Server`) with JupyterLab, Notebook 7 and Voila; a test that fails shows its log"
+    import lab
+    with lab.server(tmp_path_factory.mktemp('lab')) as s: yield s
+
+@pytest.fixture(scope='module', name='browser')
+def running_browser(chromium):
+    "A headless browser; not for the whole session, as Playwright's event loop would be in the way of other tests"
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=chromium, args=browser.FLAGS)
+        yield b
+        b.close()
+
+@pytest.fixture
+def page(browser, lab_server):
+    "A page of its own for one test; kernels that the test started end with it"
+    before,page = lab_server.kernels(),browser.new_page(viewport=dict(width=1280, height=900))
+    yield page
+    page.close(); lab_server.shut_down(lab_server.kernels()-before)
+
+@pytest.fixture
+def open_notebook(page, lab_server):
+    "`open_notebook(cells, kernel='python3', app='lab')` opens a notebook in `page`; returns a `lab.Notebook`"
+    import lab
+    return lambda cells, **kw: lab.Notebook.open(page, lab_server, cells, **kw)
+
+@pytest.fixture(scope='module', params=kernels.VERSIONS)
+def ipykernel(request):
+    "The name of a kernel, for each of the ipykernel versions in turn"
+    if kernels.there(request.param): return request.param
+    missing(f'no kernel {request.param} (`make test` tries to install it)')
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    server = getattr(item, 'funcargs', {}).get('lab_server')
+    if report.failed and server: report.sections.append(('Jupyter server', server.log()))
+    return report
 
 @pytest.fixture(scope='session')
 def python():

@@ -5,8 +5,8 @@ import pytest
 
 import in_step
 
-REQUIREMENTS = ['numpy', 'matplotlib', 'fastcore', 'fastprogress', 'fastai>=2.8.5']
-COMES_WITH = {'torch': 'fastai', 'IPython': 'fastai'}
+REQUIREMENTS = ['numpy', 'matplotlib', 'fastcore', 'fastprogress', 'fastai>=2.8.5', 'ipywidgets', 'ipympl']
+COMES_WITH = {'torch': 'fastai', 'IPython': 'fastai', 'PIL': 'matplotlib', 'traitlets': 'ipywidgets', 'google': 'ipywidgets'} # google.colab: only where it is loaded already
 MAX_NOTEBOOK_KB = 600
 
 # What a module of each decade may import: decades of lrtools, and third-party modules by prefix.
@@ -14,8 +14,9 @@ CORE = ['numpy', 'fastcore.basics']
 LEARNER = ['numpy', 'torch', 'fastcore', 'fastprogress', 'fastai.basics', 'fastai.learner', 'fastai.optimizer', 'fastai.torch_core', 'fastai.callback']
 VIEWS = ['numpy', 'matplotlib', 'fastcore.basics', 'IPython']   # IPython: only in what IPython itself calls
 ALL = [*LEARNER, 'matplotlib']
+WIDGETS = [*ALL, 'ipywidgets', 'ipympl', 'traitlets', 'IPython', 'PIL', 'google.colab']
 DECADES = {0: [0], 1: [0,1], 2: [0,2], 3: [0,1,2,3], 4: [0,1,2,3,4], 9: list(range(10))}
-OTHERS = {0: CORE, 1: LEARNER, 2: VIEWS, 3: ALL, 4: ALL, 9: []}
+OTHERS = {0: CORE, 1: LEARNER, 2: VIEWS, 3: ALL, 4: WIDGETS, 9: []}
 NEVER = ['matplotlib.pyplot', 'matplotlib.pylab', 'pylab']
 
 # ---------------------------------------------------------------- reading

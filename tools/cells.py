@@ -4,6 +4,10 @@ import re
 PICTURES = {'image/png': 'png', 'image/jpeg': 'jpg'}
 _directive = re.compile(r'#\s*\|\s*([^\s:]+)\s*:?\s*(.*)')
 
+def only_widget(output):
+    "Is `output` the view of a widget, which needs a kernel, without a picture beside it?"
+    return 'application/vnd.jupyter.widget-view+json' in output.get('data', {}) and not any(m in output['data'] for m in PICTURES)
+
 def join(x): return ''.join(x) if isinstance(x, list) else x
 
 def split(cell):

@@ -15,7 +15,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbconvert import HTMLExporter
 from traitlets import default
 
-from cells import PICTURES, describe, hidden, sections, slug, split
+from cells import PICTURES, describe, hidden, only_widget, sections, slug, split
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,7 +57,7 @@ def run(nb, folder):
     env['PYTHONPATH'] = os.pathsep.join([str(ROOT), *filter(None, [env.get('PYTHONPATH')])])
     for c in nb.cells:
         if split(c)[0].get('eval')=='false': c.metadata['tags'] = ['skip-execution']
-    client = NotebookClient(nb, timeout=900, kernel_name='python3', kernel_manager_class=OwnKernel, resources={'metadata': {'path': str(folder)}},
+    client = NotebookClient(nb, timeout=900, kernel_name='python3', kernel_manager_class=OwnKernel, store_widget_state=False, resources={'metadata': {'path': str(folder)}},
                             extra_arguments=['--IPKernelApp.log_level=40'],   # else it warns of its local port
                             on_cell_start=progress.begin, on_cell_executed=progress.end)
     try: client.execute(env=env)
@@ -84,7 +84,7 @@ def presentable(nb):
         if c.cell_type!='code': continue
         opts,c.source = split(c)
         if opts.get('echo')=='false': c.metadata['transient'] = {'remove_source': True}
-        c.outputs = [o for o in c.outputs if opts.get('output')!='false' and o.get('name')!='stderr']
+        c.outputs = [o for o in c.outputs if opts.get('output')!='false' and o.get('name')!='stderr' and not only_widget(o)]
     return nb
 
 def html(nb, title, folder):

@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 
 from nbdev.config import get_config
 
-from cells import PICTURES, describe, hidden, join, sections, slug, split
+from cells import PICTURES, describe, hidden, join, only_widget, sections, slug, split
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = 'images/readme-'
@@ -71,6 +71,7 @@ def readme(nb, url='', docs={}):
         if c['cell_type']=='markdown': parts.append(md(src)); continue
         if src and opts.get('echo')!='false': parts.append(fenced(src, 'python'))
         for o in [] if opts.get('output')=='false' else c['outputs']:
+            if only_widget(o): continue
             if o['output_type']=='error': raise ValueError(f'nbs/index.ipynb holds an error: {o["ename"]}: {o["evalue"]}')
             if o['output_type']=='stream': parts.append(fenced(join(o['text']).rstrip()) if o['name']=='stdout' else None)
             else: parts.append(shown({k:join(v) for k,v in o['data'].items() if isinstance(v, (str,list))}, lambda: picture(c, o, s), md))
