@@ -8,7 +8,7 @@ Docs: https://lrtools.github.io/lrtools/box.html.md"""
 __all__ = ['DPI', 'WIDTH', 'pin', 'guarded', 'FigureBox']
 
 # %% ../nbs/40_box.ipynb #c002
-import base64, io, json, math, signal, sys, threading, traceback, weakref
+import base64, io, signal, struct, sys, threading, traceback, weakref, zlib
 from functools import lru_cache, wraps
 from html import escape
 from unittest import mock
@@ -20,7 +20,6 @@ import numpy as np
 import traitlets as T
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 # %% ../nbs/40_box.ipynb #c006
 def _ipympl():
@@ -29,6 +28,14 @@ def _ipympl():
         with mock.patch.object(matplotlib, 'use', lambda *a, **k: None): import ipympl
     from ipympl import backend_nbagg
     return backend_nbagg
+
+def _quick_png(pixels):
+    "A PNG of `pixels`, uint32 RGBA, unfiltered: most of a frame is 0, and choosing filters takes Pillow half of its time"
+    h,w = pixels.shape
+    rows = np.zeros((h, 1+4*w), np.uint8) # each row begins with its filter, 0
+    rows[:,1:] = pixels.view(np.uint8).reshape(h, 4*w)
+    chunk = lambda kind, data: struct.pack('>I', len(data))+kind+data+struct.pack('>I', zlib.crc32(kind+data))
+    return b'\x89PNG\r\n\x1a\n'+chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, 8, 6, 0, 0, 0))+chunk(b'IDAT', zlib.compress(rows, 1))+chunk(b'IEND', b'')
 
 @lru_cache
 def _canvas_class(base):
@@ -50,9 +57,7 @@ def _canvas_class(base):
             self.set_image_mode('full' if full else 'diff')
             out = new if full else np.where(self._age<self.memory, new, 0)
             self._last_buff,self._whole,self._force_full,self._png_is_old = new.copy(),self._whole-1,False,False
-            with io.BytesIO() as png:
-                Image.fromarray(out.view(np.uint8).reshape(*out.shape, 4)).save(png, format='png', compress_level=1) # most of it is 0
-                return png.getvalue()
+            return _quick_png(out)
     return Live
 
 def _live_canvas(fig):
@@ -152,7 +157,9 @@ _JS = '''
     if (e.key === 'Tab') e.stopPropagation();
     else if (e.metaKey && 'zyZ'.includes(e.key)) { e.stopPropagation(); e.preventDefault(); key(canvas(e), 'keydown', e.key, true); key(canvas(e), 'keyup', e.key); }
     else if (e.repeat) key(canvas(e), 'keyup', e.key); }, true);
-  box.addEventListener('focusin', e => { if (canvas(e)) { canvas(e).setAttribute('role', 'application'); canvas(e).setAttribute('aria-label', box.querySelector('.lrtools-alt').textContent); } });
+  box.addEventListener('focusin', e => {
+    const handle = e.target.closest('.noUi-handle'); if (handle) handle.setAttribute('aria-label', handle.closest('.widget-inline-hbox').querySelector('.widget-label').textContent);
+    if (canvas(e)) { canvas(e).setAttribute('role', 'application'); canvas(e).setAttribute('aria-label', box.querySelector('.lrtools-alt').textContent); } });
   const img = box.querySelector('.lrtools-figure img'); if (img) img.alt = '';
 }; start(600) })(this)
 '''
@@ -365,9 +372,10 @@ class FigureBox(W.VBox):
     def _resize(self, size):
         self._size,ratio = size,self.fig.dpi/DPI
         self.fig.set_size_inches(np.array(size)/DPI, forward=False)
-        if not self.live: return self.replot()
         try: self._draw_all()
-        finally: self.canvas.manager.resize(*np.array(size)*ratio) # the browser answers with a request for a frame
+        finally:
+            if self.canvas is not None: self.canvas.manager.resize(*np.array(size)*ratio) # the page answers with a request for a frame
+        if self._shown and not self.live: self._image.value = self.still()
 
     @guarded
     def _on_resize(self, event):
@@ -413,7 +421,7 @@ class FigureBox(W.VBox):
     @guarded
     def _on_button_press(self, event):
         self._catch_up()
-        if event.button!=1: return
+        if event.button!=1 or event.dblclick: return # a double click is two clicks, and then a press that nothing releases
         self._error.value = ''
         self.press(event)
     @guarded
@@ -460,7 +468,7 @@ class FigureBox(W.VBox):
         from IPython.display import display
         if self.comm is None: data,meta = self._still_bundle(); return display(data, metadata=meta, raw=True)
         self._appear()
-        display({**self._view_of(self), 'text/plain': repr(self)}, raw=True)
+        display({**self._view_of(self), 'text/plain': type(self).__name__}, raw=True)
         data,meta = self._still_bundle()
         self._display = uuid4().hex # the last picture follows the state, those of earlier cells stay as they were
         display({**self._view_of(self._ghost), **data}, metadata=meta, raw=True, display_id=self._display)

@@ -317,6 +317,7 @@ class LRPicker(FigureBox):
 
     def press(self, event):
         what,row = self._place(event)
+        self._hovered,self._readout.value = None,''
         if what=='row': name,lr,*_ = self._rows[self.group][row]; return lr and self.take(name)
         if what: self._gesture = dict(what=what, x=event.x, rate=self._rate(event), choice=self._choice, moved=False)
 
@@ -349,7 +350,7 @@ class LRPicker(FigureBox):
         self._settle()
 
     def hover(self, event):
-        if self._gesture: self._finish() # released where the canvas could not hear it
+        if self._gesture and self._gesture['moved']: self._finish() # released where the canvas could not hear it; before a drag it is a move that ipympl sent late
         what,_ = self._place(event)
         self.canvas.set_cursor(_CURSORS.get(what, Cursors.POINTER))
         self._hovered = self._rate(event) if what not in ('', 'row') else None
@@ -428,10 +429,10 @@ class LRPicker(FigureBox):
         wide = dict(description_width='auto')
         self._hint = _HINT
         self._readout,self._sentence_box,self._code_box = html('readout', value=_HINT),html('sentence'),html('code')
-        self._readout.layout.min_height,self._sentence_box.layout.min_height = '24px','48px'
+        self._readout.layout.min_height,self._sentence_box.layout.min_height = '24px','66px'
         self._tabs = None if len(self._curves)==1 else W.ToggleButtons(options=[(f'group {c.group}', i) for i,c in enumerate(self._curves)], description='Shown', style=dict(button_width='auto', **wide))
-        log = dict(step=.01, description='rate', readout=False, continuous_update=True, style=dict(description_width=f'{_LABEL}px'))
-        self._slider = W.FloatSlider(**log) if self._grouped else W.FloatRangeSlider(**log)
+        log = dict(description='rate', readout=False, continuous_update=False, style=dict(description_width=f'{_LABEL}px'))
+        self._slider = W.IntSlider(**log) if self._grouped else W.IntRangeSlider(**log) # hundredths of a decade. Floats the page would round, and answer; a continuous slider answers each handle that it is told
         field = lambda name, **kw: W.Text(description=name, continuous_update=False, style=wide, layout=dict(width='170px'), **kw)
         self._low,self._high = None if self._grouped else field('lowest', placeholder='none: one rate'),field('exact' if self._grouped else 'highest', placeholder='3e-4')
         button = self._button
@@ -459,14 +460,14 @@ class LRPicker(FigureBox):
         "Bring the controls to the present state. The slider stays where the hand has it"
         choice,self._syncing = self._choice,True
         try:
-            a,b = math.floor(100*math.log10(self._lim[0]))/100,math.ceil(100*math.log10(self._lim[1]))/100
+            a,b = math.floor(100*math.log10(self._lim[0])),math.ceil(100*math.log10(self._lim[1]))
             if (self._slider.min,self._slider.max)!=(a,b): # never min over max on the way
                 self._slider.min = min(a, self._slider.min)
                 self._slider.max = b
                 self._slider.min = a
             if not slider:
-                ends = np.clip(np.log10(_ends(choice)), a, b) if choice else np.full(2, (a+b)/2)
-                self._at = np.round(ends, 2)[int(self._grouped):].tolist() # on the slider's steps, or the page would answer
+                ends = np.clip(100*np.log10(_ends(choice)), a, b) if choice else np.full(2, (a+b)/2)
+                self._at = ends.round().astype(int)[int(self._grouped):].tolist()
                 self._slider.value = self._at[0] if self._grouped else self._at
             self._high.value = exact_lr(_ends(choice)[1]) if choice else ''
             if self._low is not None: self._low.value = '' if not isinstance(choice, slice) else _TENTH if choice.start is None else exact_lr(choice.start)
@@ -491,11 +492,10 @@ class LRPicker(FigureBox):
     def _slid_to(self, change):
         if self._syncing: return
         new = np.atleast_1d(change['new'])
-        moved = np.abs(new-self._at)>.75*self._slider.step # the page rounds, and answers what it was told
-        if not moved.any(): return
+        moved = new!=self._at
         self.acted()
         self._at = new
-        tidy = [self._tidy(10**v) for v in new]
+        tidy = [self._tidy(10**(v/100)) for v in new]
         stay = _ends(self._choice)[-len(new):] if self._choice else [tidy[int(moved.argmax())]]*len(new)
         ends = [t if m else s for t,m,s in zip(tidy, moved, stay)]
         self._choose(ends[0] if self._grouped else _span(*ends), slider=True)

@@ -105,14 +105,18 @@ class View:
 
     def wait_canvas(self, n=0, timeout=30):
         "Wait until the `n`-th canvas has pixels that stay, at the size it is shown at; returns the canvas that takes the mouse"
-        self.page.wait_for_function('''n => {
+        check = '''n => {
             const c = document.querySelectorAll('.jupyter-matplotlib-canvas-div > canvas:first-child')[n], was = c?.seen;
             if (!c || c.clientWidth < 50 || Math.abs(c.width - c.clientWidth*devicePixelRatio) > 1) return false;
             const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);
             let now = c.width, pixels = new Set();
             for (let i = 0; i < d.length; i++) { now = (Math.imul(now, 31) + d[i]) | 0; if (pixels.size < 3 && d[i] >>> 24) pixels.add(d[i]); }
             c.seen = {sum: now, times: was?.sum === now ? was.times+1 : 0};
-            return pixels.size > 2 && c.seen.times > 2; }''', arg=n, timeout=timeout*1000, polling=60)
+            return pixels.size > 2 && c.seen.times > 2; }'''
+        try: self.page.wait_for_function(check, arg=n, timeout=timeout*1000, polling=60)
+        except Exception as e:
+            seen = self.page.evaluate("[...document.querySelectorAll('.jupyter-matplotlib-canvas-div > canvas:first-child')].map(c => [c.width, c.height, c.clientWidth, c.seen])")
+            raise AssertionError(f'canvas {n} does not settle; the page has (width, height, CSS width, seen): {seen}') from e
         return self.canvas(n)
 
     def canvas_array(self, n=0):
