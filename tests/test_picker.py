@@ -4,7 +4,7 @@ from dataclasses import replace
 from html import escape, unescape
 
 import ipywidgets as W
-import numpy as np, pytest
+import numpy as np, pytest, torch
 import traitlets as T
 from hypothesis import HealthCheck, given, Phase, settings, strategies as st
 from ipywidgets.widgets.widget import _instances
