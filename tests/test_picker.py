@@ -648,6 +648,7 @@ def test_rerun_and_probe_leave_the_learner(kind, learn, tmp_path):
 
 def test_progress_goes_up_and_ends_full(learn, clock, monkeypatch):
     p,seen = LRPicker(tested(learn), learn),[]
+    p.lr = 1e-3
     send(p._repeats, value=1)
     clock.monotonic = lambda: setattr(clock, 'now', clock.now+1) or clock.now
     for button in (p._again, p._ask):
