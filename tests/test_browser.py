@@ -84,7 +84,7 @@ def nb(one_notebook):
     nb.js('const m = panel.content.model.sharedModel; m.deleteCellRange(2, m.cells.length)')
     nb.page.set_viewport_size(dict(width=1100, height=1000))
     nb.page.mouse.move(5, 5)
-    nb.run(1); nb.wait_canvas(); nb.until(lambda: nb.eval('pick._size[0]>720'))
+    nb.run(1); nb.wait_canvas(timeout=10); nb.until(lambda: nb.eval('pick._size[0]>720'), 10)
     nb.wait_canvas()
     yield nb
     assert not nb.errors
