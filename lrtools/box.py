@@ -46,6 +46,9 @@ def _canvas_class(base):
         def send_json(self, content):
             if content['type']!='message': super().send_json(content)
 
+        def send_binary(self, data): # until the page is ready ipympl sends bare pixels, which the page takes for a broken picture, and stumbles
+            self.send({'data': '{"type": "binary"}'}, buffers=[data])
+
         def get_diff_image(self):
             if not self._png_is_old: return
             new = np.asarray(self.get_renderer().buffer_rgba()).view(np.uint32).squeeze(2)
@@ -137,12 +140,16 @@ _JS = '''
   if (!box || !box.isConnected) return n && requestAnimationFrame(() => start(n-1));
   const canvas = e => e.target.closest('.jupyter-matplotlib-canvas-div');
   // the width of the cell goes to the kernel through a hidden field
-  const tell = () => {
-    const field = box.querySelector('.lrtools-width input'), w = String(20*Math.floor((box.clientWidth-12)/20));
-    if (!field || w <= 0 || field.value === w) return;
-    field.value = w; for (const e of ['input', 'change']) field.dispatchEvent(new Event(e, {bubbles: true}));
+  const tell = (name, v) => {
+    const field = box.querySelector('.lrtools-'+name+' input');
+    if (!field || field.value === v) return;
+    field.value = v; for (const e of ['input', 'change']) field.dispatchEvent(new Event(e, {bubbles: true}));
   };
-  let timer; new ResizeObserver(() => { clearTimeout(timer); timer = setTimeout(tell, 100); }).observe(box);
+  const width = () => { const w = 20*Math.floor((box.clientWidth-12)/20); if (w > 0) tell('width', String(w)); };
+  let timer; new ResizeObserver(() => { clearTimeout(timer); timer = setTimeout(width, 100); }).observe(box);
+  // what the hand does with the slider, as it does it
+  box.addEventListener('pointerdown', e => { const t = e.target.closest('.lrtools-slider .noUi-target');
+    if (t && t.noUiSlider && !t.lrtools) { t.lrtools = true; t.noUiSlider.on('slide', () => tell('slide', String(t.noUiSlider.get()))); } }, true);
   // ipympl listens to the mouse only
   const names = {pointerdown: 'mousedown', pointermove: 'mousemove', pointerup: 'mouseup'};
   for (const name in names) box.addEventListener(name, e => {
@@ -222,7 +229,7 @@ class FigureBox(W.VBox):
         self.fig,self._moving,self.canvas = Figure(figsize=np.array(self._size)/DPI, dpi=DPI),(),None
         html = lambda *classes: self._classed(W.HTML(), *classes)
         self._page,self._alt,self._said,self._error = W.HTML(_PAGE),html('lrtools-alt','lrtools-hidden'),html('lrtools-said'),html()
-        self._width = self._classed(W.Text(layout=dict(display='none')), 'lrtools-width')
+        self._width,self._slide = (self._classed(W.Text(layout=dict(display='none')), f'lrtools-{k}') for k in ('width', 'slide')) # filled in by the page
         self._image,self._ghost = W.Image(format='png'),W.Box(layout=dict(display='none'))
         self._view = self._classed(W.Box([self._image]), 'lrtools-figure')
         self._motion,self._waiting = None,None # the last move of the pointer that is not handled; what `later` calls
@@ -263,7 +270,7 @@ class FigureBox(W.VBox):
         except Exception as e: # ipympl is missing, or broken, or does not fit this matplotlib
             FigureCanvasAgg(self.fig)
             self.say(f'The live plot needs ipympl, which did not start here ({type(e).__name__}: {e}). The slider and the fields do the same.')
-        self.children = [self._page, *above, self._view, self._alt, *below, self._said, self._error, self._width]
+        self.children = [self._page, *above, self._view, self._alt, *below, self._said, self._error, self._width, self._slide]
         self._draw_all()
         for name in ('button_press', 'motion_notify', 'button_release', 'key_press', 'figure_leave', 'draw', 'resize'):
             self.fig.canvas.mpl_connect(f'{name}_event', getattr(self, f'_on_{name}'))
@@ -356,7 +363,8 @@ class FigureBox(W.VBox):
     @guarded
     def _heard(self, _, content, buffers):
         "A message of the canvas: the first request for a frame shows that it is there"
-        if content.get('type')=='initialized': self.canvas.send_state('resizable') # the browser's side turns it on
+        if content.get('type')=='initialized': # the page turns the handle for resizing on, and has not heard of a size that was set before it was ready
+            self.canvas.send_state(['resizable', '_size'])
         if content.get('type')!='draw' or self.live: return
         self.set_trait('live', True)
         self._view.children,self.canvas.layout.display = [self.canvas],None

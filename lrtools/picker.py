@@ -431,8 +431,9 @@ class LRPicker(FigureBox):
         self._readout,self._sentence_box,self._code_box = html('readout', value=_HINT),html('sentence'),html('code')
         self._readout.layout.min_height,self._sentence_box.layout.min_height = '24px','66px'
         self._tabs = None if len(self._curves)==1 else W.ToggleButtons(options=[(f'group {c.group}', i) for i,c in enumerate(self._curves)], description='Shown', style=dict(button_width='auto', **wide))
-        log = dict(description='rate', readout=False, continuous_update=False, style=dict(description_width=f'{_LABEL}px'))
-        self._slider = W.IntSlider(**log) if self._grouped else W.IntRangeSlider(**log) # hundredths of a decade. Floats the page would round, and answer; a continuous slider answers each handle that it is told
+        log = dict(description='rate', readout=False, continuous_update=False, # else it answers each handle that it is told; the page's script sends what the hand does
+                   style=dict(description_width=f'{_LABEL}px'))
+        self._slider = W.IntSlider(**log) if self._grouped else W.IntRangeSlider(**log) # hundredths of a decade: floats the page would round
         field = lambda name, **kw: W.Text(description=name, continuous_update=False, style=wide, layout=dict(width='170px'), **kw)
         self._low,self._high = None if self._grouped else field('lowest', placeholder='none: one rate'),field('exact' if self._grouped else 'highest', placeholder='3e-4')
         button = self._button
@@ -440,7 +441,8 @@ class LRPicker(FigureBox):
         self._presets = [] if self._grouped else [button(k, '', partial(self.take, k)) for k in ('before unfreezing', 'after unfreezing')]
         self._offers = W.Dropdown(options=[''], description='take', style=wide, layout=dict(width='230px'))
         self._beta = W.FloatSlider(0., min=0, max=.99, step=.01, description='smoothing', style=wide, layout=dict(width='300px'))
-        for w,f in ((self._slider, self._slid_to), (self._high, self._typed), (self._low, self._typed), (self._offers, self._offered), (self._beta, self._smoothed), (self._tabs, self._switched)):
+        self._slider.add_class('lrtools-slider')
+        for w,f in ((self._slider, self._slid_to), (self._slide, self._hand_moved), (self._high, self._typed), (self._low, self._typed), (self._offers, self._offered), (self._beta, self._smoothed), (self._tabs, self._switched)):
             if w is not None: w.observe(f, 'value')
         below = [self._slider, self._readout, self._sentence_box, row(self._undo, self._redo, *self._presets, self._offers), row(self._low, self._high, self._beta), self._code_box]
         if self.learn is not None:
@@ -490,9 +492,14 @@ class LRPicker(FigureBox):
 
     @guarded
     def _slid_to(self, change):
-        if self._syncing: return
-        new = np.atleast_1d(change['new'])
+        if not self._syncing: self._slid_at(np.atleast_1d(change['new']))
+
+    @guarded
+    def _hand_moved(self, change): self._slid_at(np.array([int(v) for v in change['new'].split(',')]))
+
+    def _slid_at(self, new):
         moved = new!=self._at
+        if not moved.any(): return
         self.acted()
         self._at = new
         tidy = [self._tidy(10**(v/100)) for v in new]

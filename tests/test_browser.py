@@ -193,6 +193,14 @@ def test_slider_by_keyboard(nb):
     track,axis = nb.page.locator('.lrtools .noUi-target').first.bounding_box(),nb.eval('pick.fig.axes[0].bbox.extents')
     assert abs(track['x']-nb.canvas().bounding_box()['x']-axis[0])<8 and abs(track['width']-(axis[2]-axis[0]))<8 # it lies under the axis
 
+def test_slider_by_mouse(nb):
+    "The choice follows the hand"
+    nb.choose('slice(1e-5, 1e-3)'); nb.shows(1e-5, 1e-3); b,mouse = nb.handle(1).bounding_box(),nb.page.mouse
+    x,y = b['x']+b['width']/2,b['y']+b['height']/2; mouse.move(x, y); mouse.down(); mouse.move(x+60, y, steps=5)
+    nb.until(lambda: nb.chosen()[1]>2e-3); held = nb.chosen()
+    mouse.move(x+120, y, steps=5); nb.until(lambda: nb.chosen()[1]>2*held[1]); mouse.up()
+    last = nb.chosen(); assert last[0]==1e-5; nb.shows(*last)
+
 def test_presets_and_dropdown(nb):
     offer = nb.eval('{k: v if isinstance(v, float) else [v.start, v.stop] for k,v in pick._suggestions[0].ranges.items()}')
     nb.button('before unfreezing').click(); nb.until(lambda: nb.chosen()[0] is None)

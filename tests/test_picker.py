@@ -222,6 +222,16 @@ def test_anything_in_any_order(kind, clock, ops, lose):
     h.back_and_forth()
     h.p.close()
 
+def test_the_hand_on_the_slider():
+    "The page's script tells each place; what the slider says at the end is nothing new"
+    p = LRPicker(ONE)
+    first = p.lr
+    for v in (-390, -400): send(p._slide, value=f'{v},-200')
+    assert p.lr==slice(1e-4, 1e-2)
+    send(p._slider, value=[-400, -200])
+    click(p._undo)
+    assert p.lr==first and not p._error.value
+
 def test_a_run_of_the_slider_is_one_step(clock):
     p = LRPicker(ONE)
     first = p.lr
