@@ -232,7 +232,7 @@ class FigureBox(W.VBox):
         self._width,self._slide = (self._classed(W.Text(layout=dict(display='none')), f'lrtools-{k}') for k in ('width', 'slide')) # filled in by the page
         self._image,self._ghost = W.Image(format='png'),W.Box(layout=dict(display='none'))
         self._view = self._classed(W.Box([self._image]), 'lrtools-figure')
-        self._motion,self._waiting = None,None # the last move of the pointer that is not handled; what `later` calls
+        self._motion,self._waiting,self._quiet = None,None,None # the last move of the pointer that is not handled; what `later` calls; when a whole frame is due
 
     @staticmethod
     def _classed(w, *classes):
@@ -332,6 +332,16 @@ class FigureBox(W.VBox):
         if self._background is None: return self.canvas.draw()
         self.canvas.restore_region(self._background)
         for a in self._moving: self.fig.draw_artist(a)
+        self.canvas.blit()
+        loop = _loop()
+        if loop is None: return
+        if self._quiet is not None: loop.remove_timeout(self._quiet)
+        self._quiet = loop.call_later(.3, _interruptible, self._whole_frame)
+
+    @guarded
+    def _whole_frame(self):
+        "Once it is quiet, a whole frame, however many the page has dropped"
+        self._quiet,self.canvas._whole = None,1
         self.canvas.blit()
 
     @guarded
