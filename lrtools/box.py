@@ -201,6 +201,8 @@ def _px(width):
     w = min(max(width, 300), 960)
     return w, round(min(max(.58*w, 300), 440))
 
+def _inches(size): return np.array(size)/DPI+1e-9 # else 9.2 inches are 919 pixels
+
 def guarded(f):
     "Show what the method `f` of a box raises in the box, which goes on working"
     @wraps(f)
@@ -226,7 +228,7 @@ class FigureBox(W.VBox):
         _open.add(self)
         _watch_cells()
         self._size,self._background,self._version,self._kept,self._shown,self._display = _px(WIDTH),None,0,None,False,None
-        self.fig,self._moving,self.canvas = Figure(figsize=np.array(self._size)/DPI, dpi=DPI),(),None
+        self.fig,self._moving,self.canvas = Figure(figsize=_inches(self._size), dpi=DPI),(),None
         html = lambda *classes: self._classed(W.HTML(), *classes)
         self._page,self._alt,self._said,self._error = W.HTML(_PAGE),html('lrtools-alt','lrtools-hidden'),html('lrtools-said'),html()
         self._width,self._slide = (self._classed(W.Text(layout=dict(display='none')), f'lrtools-{k}') for k in ('width', 'slide')) # filled in by the page
@@ -353,7 +355,7 @@ class FigureBox(W.VBox):
     def still(self)->bytes:
         "The figure in its present state, as a PNG"
         if self.comm is None: # closed: draw it once more
-            self.fig = Figure(figsize=np.array(self._size)/DPI, dpi=DPI)
+            self.fig = Figure(figsize=_inches(self._size), dpi=DPI)
             self._draw_all()
         buf,fig,canvas,dpi = io.BytesIO(),self.fig,self.fig.canvas,self.fig.dpi
         for a in self._moving: a.set_animated(False)
@@ -389,7 +391,7 @@ class FigureBox(W.VBox):
 
     def _resize(self, size):
         self._size,ratio = size,self.fig.dpi/DPI
-        self.fig.set_size_inches(np.array(size)/DPI, forward=False)
+        self.fig.set_size_inches(_inches(size), forward=False)
         try: self._draw_all()
         finally:
             if self.canvas is not None: self.canvas.manager.resize(*np.array(size)*ratio) # the page answers with a request for a frame

@@ -35,6 +35,11 @@ class Picker(lab.Notebook):
     def handle(self, n): return self.page.locator('.lrtools .noUi-handle').nth(n)
     def away(self): self.page.mouse.move(5, 5); self.page.locator('.lrtools-readout', has_not_text='pointer').wait_for()
 
+    def wait_size(self, wanted=lambda w: True):
+        "Wait until the figure has a size that is `wanted` and the page shows it at that"
+        self.wait_canvas()
+        self.until(lambda: wanted(w := self.eval('pick._size[0]')) and self.canvas().bounding_box()['width']==w, 20); self.wait_canvas()
+
     def choice(self, *ends):
         "Wait until the choice is this rate, or this range, as near as a pixel and two digits go"
         near = lambda got, gesture: got and not gesture and len(np.atleast_1d(got))==len(ends) and np.allclose(np.log10(np.float64(got)), np.log10(ends), atol=.045)
@@ -84,8 +89,7 @@ def nb(one_notebook):
     nb.js('const m = panel.content.model.sharedModel; m.deleteCellRange(2, m.cells.length)')
     nb.page.set_viewport_size(dict(width=1100, height=1000))
     nb.page.mouse.move(5, 5)
-    nb.run(1); nb.wait_canvas(timeout=10); nb.until(lambda: nb.eval('pick._size[0]>720'), 10)
-    nb.wait_canvas()
+    nb.run(1); nb.wait_size(lambda w: w>720)
     yield nb
     assert not nb.errors
 
@@ -336,7 +340,7 @@ def test_two_cells_keep_theirs(nb):
 def test_width_of_the_window(nb, width):
     nb.page.set_viewport_size(dict(width=width, height=900))
     box = nb.page.locator('.lrtools')
-    nb.until(lambda: nb.eval('pick._size[0]')==min(max(20*(box.evaluate('e => e.clientWidth')//20), 300), 960)); nb.wait_canvas()
+    nb.wait_size(lambda w: 0<=box.evaluate('e => e.clientWidth')-w<40 or w in (300, 960))
     fits = nb.page.locator('.lrtools-figure').first.evaluate("e => [e.scrollWidth - e.clientWidth, e.closest('.jp-OutputArea-output').getBoundingClientRect().right - e.querySelector('canvas').getBoundingClientRect().right]")
     assert fits[0]<=0 and fits[1]>=0
     wide = box.evaluate("e => [...e.querySelectorAll('*')].filter(o => o.checkVisibility() && !o.closest('.lrtools-hidden') && o.getBoundingClientRect().right > e.getBoundingClientRect().right+1).map(o => o.outerHTML.slice(0, 200))")
@@ -345,7 +349,7 @@ def test_width_of_the_window(nb, width):
 
 def test_reload_of_the_page(nb):
     nb.drag_to(1e-5, 1e-3); a = nb.choice(1e-5, 1e-3)
-    nb.reload(); nb.wait_canvas()
+    nb.reload(); nb.wait_size()
     assert nb.chosen()==a; nb.shows(*a); nb.drag_to(a[1], 1e-2); nb.shows(1e-5, 1e-2)
     nb.button('Undo').click(); nb.shows(*a)
 
@@ -380,7 +384,7 @@ def test_error_of_an_observer(nb):
 def phone(browser, lab_server):
     "A narrow page with touch and two device pixels to a CSS pixel"
     nb = new_picker(browser, lab_server, viewport=dict(width=480, height=900), device_scale_factor=2, has_touch=True)
-    nb.run(1); nb.wait_canvas()
+    nb.run(1); nb.wait_size(lambda w: w<480)
     yield nb
     assert not nb.errors
     nb.close(); nb.page.context.close()
@@ -406,7 +410,7 @@ def test_touch(phone):
 
 def test_notebook_7(page, lab_server):
     nb = Picker.open(page, lab_server, [SETUP, PICK], app='notebook')
-    nb.run_all(); nb.wait_canvas(); nb.until(lambda: nb.eval('pick.live')); nb.wait_canvas()
+    nb.run_all(); nb.wait_size(lambda w: w>720)
     nb.drag_to(1e-5, 1e-3); nb.shows(1e-5, 1e-3); assert not nb.errors
 
 def test_voila(page, lab_server):
