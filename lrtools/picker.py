@@ -77,6 +77,7 @@ def _table_html(runs):
 
 # %% ../nbs/41_picker.ipynb #c010
 _HINT = 'Click the plot for one rate, drag for a range, press a suggestion to take it. Arrow keys nudge, with Shift further.'
+_HINT_STILL = 'Choose with the slider, the fields or a suggestion.'
 _SNAP,_IDLE = 16,4 # CSS pixels: from a handle that is meant, and of a press that is no drag
 _NUDGE,_FAR = 1/20,1/4 # decades
 _TOGETHER = 1. # seconds within which moves of the slider are one step of Undo
@@ -113,6 +114,7 @@ class LRPicker(FigureBox):
         self._choices = [_round(s.lr) if s else None for s in self._suggestions]
         self._last = tuple(self._choices)
         self.assemble(*self._controls())
+        if self.canvas is None: self._hint = self._readout.value = _HINT_STILL
         self.set_trait('curve', curve)
         self._settle()
 

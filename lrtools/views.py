@@ -171,7 +171,9 @@ def plot_probe(
     _frame(ax, pal, 'optimizer step', 'training loss, smoothed')
     done = [r for r in runs.runs if r.state=='finished']
     first = [v for v in [runs.valid0, *(r.sweep.losses[0] for r in runs.runs if len(r.sweep))] if math.isfinite(v)] or [1.]
-    low,high = min([*first, *(min(r.valid, r.sweep.losses[-10:].mean()) for r in done)]),max(first)
+    ys = [_ema(r.sweep.losses, .8) for r in done]
+    low,high = min([*first, *(min(r.valid, y[-1]) for r,y in zip(done, ys))]),max(first)
+    high = max([high, *(min(np.quantile(y, .9), 4*high) for y in ys)])
     lim = low-.08*(high-low+1e-9),high+.4*(high-low+1e-9) # what grows beyond that is bad news enough without its height
     ax.set_ylim(*lim)
     ax.set_xlim(0, runs.num_it)

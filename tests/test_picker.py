@@ -488,6 +488,7 @@ def test_without_a_canvas(monkeypatch):
     p = LRPicker(ONE)
     p._appear()
     first = p._image.value
+    assert 'Click' not in p._readout.value
     assert 'ipympl' in p._said.value
     for act in (lambda: send(p._slider, value=[-400,-200]), lambda: send(p._high, value='3e-2'), lambda: click(p._presets[0]), lambda: pick(p._offers, 'valley'), lambda: click(p._undo), lambda: send(p._beta, value=.9), lambda: setattr(p, 'lr', 1e-4)):
         before = p._image.value
