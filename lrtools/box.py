@@ -183,7 +183,7 @@ def _running():
     return meta.get('cellId') or meta.get('cell_id'), (parent.get('header') or {}).get('msg_id')
 
 def _renew_stills(*_):
-    for box in list(_open): box._renew_still()
+    for box in list(_open): box._follow()
 
 def _watch_cells():
     "Have the saved picture of every box follow its state, once per session"
@@ -227,8 +227,8 @@ class FigureBox(W.VBox):
             for box in [b for b in _open if b._cell==self._cell and b._run!=self._run]: box.close()
         _open.add(self)
         _watch_cells()
-        self._size,self._background,self._version,self._kept,self._shown,self._display = _px(WIDTH),None,0,None,False,None
-        self.fig,self._moving,self.canvas = Figure(figsize=_inches(self._size), dpi=DPI),(),None
+        self._wide,self._background,self._version,self._kept,self._shown,self._display = WIDTH,None,0,None,False,None
+        self.fig,self._moving,self.canvas = Figure(dpi=DPI),(),None
         html = lambda *classes: self._classed(W.HTML(), *classes)
         self._page,self._alt,self._said,self._error = W.HTML(_PAGE),html('lrtools-alt','lrtools-hidden'),html('lrtools-said'),html()
         self._width,self._slide = (self._classed(W.Text(layout=dict(display='none')), f'lrtools-{k}') for k in ('width', 'slide')) # filled in by the page
@@ -258,6 +258,8 @@ class FigureBox(W.VBox):
     def hover(self, event): pass
     def leave(self): pass
     def key(self, key): pass
+    def follow(self):
+        "A cell is about to run, or has run: bring what is shown to what is there now"
 
     def assemble(self,
         above:list=(), # Widgets above the figure
@@ -268,6 +270,8 @@ class FigureBox(W.VBox):
         except BaseException: self.close(); raise
 
     def _assemble(self, above, below):
+        self._size = self.size_in(self._wide)
+        self.fig.set_size_inches(_inches(self._size))
         try: self.canvas = _live_canvas(self.fig)
         except Exception as e: # ipympl is missing, or broken, or does not fit this matplotlib
             FigureCanvasAgg(self.fig)
@@ -385,9 +389,20 @@ class FigureBox(W.VBox):
     @guarded
     def _measured(self, change):
         "The page told how wide the box is"
-        try: size = _px(int(change['new']))
+        try: self._wide = int(change['new'])
         except ValueError: return
+        size = self.size_in(self._wide)
         if size!=self._size: self._resize(size)
+
+    def size_in(self,
+        width:int # Of the cell, CSS pixels
+    )->tuple: # (width, height)
+        "Size of the figure, CSS pixels"
+        return _px(width)
+
+    def resize(self):
+        "Draw everything again, at the size that fits now"
+        if self.comm is not None: self._resize(self.size_in(self._wide))
 
     def _resize(self, size):
         self._size,ratio = size,self.fig.dpi/DPI
@@ -496,6 +511,11 @@ class FigureBox(W.VBox):
     def _appear(self):
         self._shown = True
         if not self.live: self._image.value = self.still()
+
+    @guarded
+    def _follow(self):
+        self.follow()
+        self._renew_still()
 
     @guarded
     def _renew_still(self):

@@ -1,0 +1,452 @@
+"What trains, told from the truth: against models counted by hand, against a direct walk, and against fastai itself"
+import random
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+import numpy as np, pytest, torch
+from torch import nn
+from fastai.basics import Adam, Callback, L, Learner, MSELossFlat, OptimWrapper, RMSProp, SGD, params, ranger, trainable_params
+from fastai.callback.schedule import combined_cos
+from fastai.callback.training import BnFreeze
+from fastai.vision.models.unet import DynamicUnet
+
+import learners
+from learners import CONFIGS, Rows, Tied, halves, learner, plain, rows
+from state import changes, state
+from lrtools.freezing import HoldNorm, _Frozen, freeze_report, freeze_to, param_groups, preflight, preview_freeze
+from lrtools.groups import FreezeReport, freeze_diff, frozen_to, spike_risks
+
+def quiet(learn, n=1, lr=1e-3, **kw):
+    with learn.no_bar(), learn.no_logging(): learn.fit(n, lr, **kw)
+    return learn
+
+def bare(path, model, splitter=trainable_params, **kw):
+    "A learner without the traps of `learners`"
+    return Learner(rows(path), model, MSELossFlat(), splitter=splitter, path=path, **kw)
+
+def counts(groups): return [(g.n_params, g.n_trainable, g.state) for g in groups]
+def named(groups): return {l.name: l for g in groups for l in g.layers}
+def truth(report): return replace(report, date='')
+
+# ---------------------------------------------------------------- counted by hand
+
+class Mixed(nn.Module):
+    "A module with parameters of its own beside a child"
+    def __init__(self):
+        super().__init__()
+        self.scale,self.lin = nn.Parameter(torch.ones(3, 5)),nn.Linear(4, 1)
+        self.lin.bias.requires_grad_(False)
+    def forward(self, x): return self.lin(x)*self.scale.mean()
+
+def test_mixed_layer_and_bare_parameter(tmp_path):
+    gs = param_groups(bare(tmp_path, Mixed(), splitter=params_of))
+    assert counts(gs)==[(15+4+1, 15+4, 'partly trainable')]
+    assert {n:(l.kind, l.n_params, l.trains) for n,l in named(gs).items()}=={'': ('Mixed', 15, 'all'), 'lin': ('Linear', 5, 'part')}
+
+def params_of(m): return L([[*m.parameters()]])
+
+class Embedded(nn.Module):
+    "Tied embeddings, as in a language model"
+    def __init__(self):
+        super().__init__()
+        self.enc,self.mid,self.dec = nn.Embedding(7, 4),nn.Linear(4, 4),nn.Linear(4, 7)
+        self.dec.weight = self.enc.weight
+    def forward(self, x): return self.dec(self.mid(self.enc(x.long().clamp(0, 6)))).mean(1)[:,:1]
+
+def test_tied_embeddings(tmp_path):
+    learn = bare(tmp_path, Embedded(), splitter=lambda m: L([*m.enc.parameters()], [*m.mid.parameters()], [*m.dec.parameters()]))
+    gs = param_groups(learn)
+    assert [g.n_params for g in gs]==[28, 20, 7]
+    assert named(gs)['dec'].shared==('weight',) and [p.name for p in named(gs)['dec'].params]==['bias']
+    assert 'dec.weight' in repr(freeze_report(learn))
+    freeze_to(learn, 1)
+    assert [g.trains for g in param_groups(learn)]==['none','all','all'] and not learn.model.dec.weight.requires_grad
+
+def test_shared_layer_counts_once(tmp_path):
+    gs = param_groups(bare(tmp_path, Tied()))
+    assert sum(g.n_params for g in gs)==sum(p.numel() for p in Tied().parameters())
+    assert named(gs)['twin'].shared==('weight',)
+
+def test_batchnorm_of_every_kind(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.BatchNorm1d(6, affine=False), nn.BatchNorm1d(6, track_running_stats=False), nn.BatchNorm1d(6, momentum=0.), nn.BatchNorm1d(6, momentum=None),
+                          nn.GroupNorm(2, 6), nn.LayerNorm(6), nn.Linear(6, 1))
+    learn = bare(tmp_path, model, splitter=lambda m: L([*m[:8].parameters()], [*m[8].parameters()]))
+    freeze_to(learn, 1)
+    ls = named(param_groups(learn))
+    assert {i:(l.n_params, l.trains, l.norm.affine, l.norm.tracks, l.norm.moves) for i,l in ls.items() if l.norm}=={
+        '1': (12, 'all', True, True, True), '2': (0, '', False, True, True), '3': (12, 'all', True, False, False), '4': (12, 'all', True, True, False), '5': (12, 'all', True, True, True),
+        '6': (12, 'none', True, False, False), '7': (12, 'all', True, False, False)} # fastai's train_bn knows LayerNorm, not GroupNorm
+    before = {n:m.running_mean.clone() for n,m in model.named_modules() if getattr(m, 'running_mean', None) is not None}
+    quiet(learn)
+    assert {n for n,v in before.items() if not torch.equal(v, model.get_submodule(n).running_mean)}=={n for n,l in ls.items() if l.norm and l.norm.moves}
+
+def test_norm_without_weights_belongs_to_its_neighbour(tmp_path):
+    model = nn.Sequential(nn.BatchNorm1d(4, affine=False), nn.Linear(4, 3), nn.BatchNorm1d(3, affine=False), nn.Linear(3, 1))
+    learn = bare(tmp_path, model, splitter=lambda m: L([*m[1].parameters()], [*m[3].parameters()]))
+    assert [[l.name for l in g.layers] for g in param_groups(learn)]==[['0','1','2'], ['3']]
+
+def test_unet(tmp_path):
+    body = nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU()), nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU()))
+    model = DynamicUnet(body, 2, (32, 32))
+    learn = bare(tmp_path, model, splitter=lambda m: L(m[0][0], m[0][1], m[1:]).map(params))
+    freeze_to(learn, -1)
+    gs = param_groups(learn)
+    assert [g.n_params for g in gs[:2]]==[8*27+8+16, 16*72+16+32]
+    assert sum(g.n_params for g in gs)==sum(p.numel() for p in model.parameters())
+    assert [g.state for g in gs]==['frozen but norm','frozen but norm','trainable'] and [g.n_trainable for g in gs[:2]]==[16, 32]
+
+def test_text(tmp_path):
+    learn = CONFIGS['text'](tmp_path)
+    quiet(learn)
+    gs = param_groups(learn)
+    stepped = {id(p) for ps in learn.opt.param_lists for p in ps}
+    assert sum(g.n_params for g in gs)==sum(p.numel() for ps in learn.opt.param_lists for p in {id(p):p for p in ps}.values())
+    weights = {n:p for n,p in learn.model.named_parameters() if id(p) in stepped}
+    assert {f'{l.name}.{p.name}' for g in gs for l in g.layers for p in l.params}=={*weights}
+    assert all(g.memory=='present' and g.steps==len(learn.dls.train) for g in gs)
+
+def test_tabular(tmp_path):
+    gs = param_groups(CONFIGS['tabular'](tmp_path))
+    ls = named(gs)
+    assert sum(l.kind=='Embedding' for l in ls.values())>=2 and sum(g.n_params for g in gs)==sum(p.numel() for p in CONFIGS['tabular'](tmp_path).model.parameters())
+    assert [g.trains for g in gs]==['all']
+
+def test_lazy(tmp_path):
+    learn = bare(tmp_path, nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d(), nn.Linear(5, 1)), splitter=lambda m: L([*m[:2].parameters()], [*m[2].parameters()]))
+    r = freeze_report(learn)
+    assert [(g.n_params, g.n_lazy) for g in r.groups]==[(0, 4), (6, 0)] and 'without a shape yet' in repr(r)
+    for f in (lambda: freeze_to(learn, 1), lambda: preview_freeze(learn, 1), lambda: freeze_report(learn, measure=True)):
+        with pytest.raises(ValueError, match='without a shape'): f()
+    assert learn.opt is None and all(p.requires_grad for p in learn.model.parameters())
+    learn.model(learn.dls.one_batch()[0])
+    freeze_to(learn, 1)
+    assert [(g.n_params, g.n_trainable) for g in param_groups(learn)]==[(25+10, 10), (6, 6)]
+
+def test_not_in_a_group(tmp_path):
+    learn = bare(tmp_path, nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1)), splitter=lambda m: L([[*m[1].parameters()]]))
+    r = freeze_report(learn)
+    assert r.n_params==5 and [l.name for l in r.outside]==['0'] and 'In no group' in repr(r)
+
+def test_all_frozen_before_the_optimizer(tmp_path):
+    learn = bare(tmp_path, nn.Linear(4, 1))
+    learn.model.requires_grad_(False)
+    assert freeze_report(learn).groups==() and learn.opt is None
+    with pytest.raises(ValueError, match='no parameter groups'): freeze_to(learn, 0)
+
+# ---------------------------------------------------------------- against a direct walk
+
+def random_model(rng, depth=0):
+    kinds = [lambda: nn.Linear(4, 4, bias=rng.random()<.7), lambda: nn.BatchNorm1d(4, affine=rng.random()<.7), lambda: nn.LayerNorm(4), lambda: nn.GroupNorm(2, 4), nn.ReLU]
+    parts = [random_model(rng, depth+1) if depth<2 and rng.random()<.4 else rng.choice(kinds)() for _ in range(rng.randint(1, 4))]
+    m = nn.Sequential(*parts)
+    if rng.random()<.3: m.register_parameter('extra', nn.Parameter(torch.zeros(rng.randint(1, 5))))
+    linears = [o for o in m.modules() if isinstance(o, nn.Linear)]
+    if len(linears)>1 and rng.random()<.4: linears[-1].weight = linears[0].weight
+    return m
+
+@pytest.mark.parametrize('seed', range(40))
+def test_random_models_and_patterns(seed, tmp_path):
+    rng = random.Random(seed)
+    model = nn.Sequential(nn.Linear(4, 4), random_model(rng), random_model(rng), nn.Linear(4, 1))
+    own = {id(p):p for p in model.parameters()}
+    cut = sorted(rng.sample(range(1, len(own)), min(len(own)-1, rng.randint(0, 3))))
+    split = lambda m: L([*m.parameters()][a:b] for a,b in zip([0, *cut], [*cut, None]))
+    learn = bare(tmp_path, model, splitter=split)
+    if rng.random()<.7: learn.create_opt()
+    for p in model.parameters(): p.requires_grad_(rng.random()<.5)
+    r,lists = freeze_report(learn),split(model)
+    assert [g.n_params for g in r.groups]==[sum(p.numel() for p in ps) for ps in lists]
+    assert [g.n_trainable for g in r.groups]==[sum(p.numel() for p in ps if p.requires_grad) for ps in lists]
+    assert [g.trains for g in r.groups]==[{(True,): 'all', (False,): 'none'}.get(tuple({p.requires_grad for p in ps}), 'part') for ps in lists]
+    name = {id(p):n for n,p in model.named_parameters()}
+    assert [sorted(f'{l.name}.{p.name}' for l in g.layers for p in l.params) for g in r.groups]==[sorted(name[id(p)] if '.' in name[id(p)] else '.'+name[id(p)] for p in ps) for ps in lists]
+    norms = [n for n,m in model.named_modules() if isinstance(m, (nn.BatchNorm1d, nn.LayerNorm, nn.GroupNorm))]
+    assert sorted(l.name for g in r.groups for l in g.layers if l.norm)==sorted(norms)
+    assert FreezeReport.from_json(r.to_json())==r
+    for n in range(-len(lists), len(lists)+1):
+        p = preview_freeze(learn, n)
+        freeze_to(learn, n)
+        assert p.after.groups==param_groups(learn)
+
+# ---------------------------------------------------------------- what is previewed is what comes
+
+OPTIMIZERS = dict(adam=Adam, sgd=SGD, momentum=partial(SGD, mom=.9), adamw=partial(OptimWrapper, opt=torch.optim.AdamW), torch_sgd=partial(OptimWrapper, opt=torch.optim.SGD), rmsprop=RMSProp, ranger=ranger)
+
+@pytest.mark.parametrize('keep_state', [False, True])
+@pytest.mark.parametrize('norm', ['as is', 'train', 'eval'])
+@pytest.mark.parametrize('name', ['no_optimizer', 'frozen', 'adamw', 'tabular', 'text', 'tied', 'autocast', 'mixup'])
+def test_preview_is_what_freezing_does(name, norm, keep_state, tmp_path):
+    learn = CONFIGS[name](tmp_path)
+    for fitted in (False, True):
+        if fitted: learn.model.requires_grad_(True); quiet(learn)
+        for n in range(-len(param_groups(learn)), len(param_groups(learn))+1):
+            before = freeze_report(learn)
+            p = preview_freeze(learn, n, keep_state, norm)
+            assert truth(p.before)==truth(before)
+            freeze_to(learn, n, keep_state, norm)
+            now = freeze_report(learn)
+            assert now.groups==p.after.groups and truth(now)==truth(p.after)
+
+@pytest.mark.parametrize('name', OPTIMIZERS)
+def test_memory_of_any_optimizer(name, tmp_path):
+    learn = plain(tmp_path, opt_func=OPTIMIZERS[name])
+    keeps = name not in ('sgd','torch_sgd')
+    assert [g.memory for g in param_groups(learn)]==['never stepped' if keeps else 'none kept']*2 and learn.opt is None
+    quiet(learn)
+    gs = param_groups(learn)
+    assert [g.memory for g in gs]==['present' if keeps else 'none kept']*2
+    if name in ('adam','adamw','rmsprop','ranger'): assert all(g.steps in (None, 5) for g in gs)
+    if name in ('adam','adamw'): assert [g.steps for g in gs]==[5, 5]
+    state = learn.opt.opt.state if isinstance(learn.opt, OptimWrapper) else learn.opt.state
+    assert [g.n_memory for g in gs]==[sum(t.numel()*t.element_size() for p in ps for t in state[p].values() if isinstance(t, torch.Tensor)) for ps in learn.opt.param_lists]
+    p = preview_freeze(learn, 1)
+    learn.freeze()
+    assert [g.memory for g in param_groups(learn)]==['cleared' if keeps else 'none kept']*2==[g.memory for g in p.after.groups]
+    assert any('clears' in s for s in p.sentences)==keeps
+
+def test_weight_decay_and_who_is_exempt(tmp_path):
+    learn = plain(tmp_path)
+    assert {f'{l.name}.{p.name}' for g in param_groups(learn) for l in g.layers for p in l.params if p.no_wd}=={'0.0.bias','0.1.weight','0.1.bias','1.2.bias','1.4.bias'}
+    assert not any(p.no_wd for g in param_groups(plain(tmp_path, opt_func=OPTIMIZERS['adamw'])) for l in g.layers for p in l.params) # torch decays them all
+    assert not any(p.no_wd for g in param_groups(plain(tmp_path, wd_bn_bias=True)) for l in g.layers for p in l.params)
+
+def test_a_sweep_is_no_fit(tmp_path):
+    learn = plain(tmp_path)
+    learn.recorder.lrs = list(np.geomspace(1e-7, 1, 20))
+    learn.create_opt()
+    assert freeze_report(learn).n_steps==0 and freeze_report(learn).last_lr==()
+    learn.recorder.lrs = [1e-3]*20
+    assert freeze_report(learn).n_steps==20
+
+def test_last_rates_of_every_group(tmp_path):
+    learn = plain(tmp_path)
+    used = []
+    watch = Callback(after_loss=lambda self: used.append([h['lr'] for h in self.learn.opt.hypers]) if self.training else None)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, slice(1e-5, 1e-3), cbs=watch)
+    r = freeze_report(learn)
+    assert r.n_steps==len(used) and np.allclose(r.last_lr, used[-1]) and np.allclose(r.top_lr, np.max(used, 0))
+
+# ---------------------------------------------------------------- it only looks
+
+@pytest.mark.parametrize('look', [freeze_report, lambda l: freeze_report(l, measure=True), param_groups, lambda l: preview_freeze(l, 0), lambda l: preflight(l, 1e-2), lambda l: preflight(l, 1e-2, freeze_to=0, norm='eval')],
+                         ids=['report','measure','groups','preview','preflight','preflight of a freezing'])
+@pytest.mark.parametrize('name', ['no_optimizer','frozen','adamw','autocast','text','tabular','tied'])
+def test_only_looks(name, look, tmp_path):
+    learn = CONFIGS[name](tmp_path)
+    learn.dls.one_batch() # fills caches of fastai's transforms
+    for fitted in (False, True):
+        if fitted: quiet(learn)
+        before = state(learn)
+        look(learn)
+        assert not changes(before, state(learn))
+
+def test_asking_twice_makes_no_entries(tmp_path):
+    learn = plain(tmp_path)
+    learn.create_opt()
+    n = len(learn.opt.state)
+    freeze_report(learn)
+    assert len(learn.opt.state)==n
+
+# ---------------------------------------------------------------- what a batch costs
+
+def test_measure_counts_what_autograd_keeps(tmp_path):
+    learn = bare(tmp_path, nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 1)), splitter=lambda m: L([*m[0].parameters()], [*m[2].parameters()]))
+    r = freeze_report(learn, measure=True)
+    a,b = (g.layers[0] for g in r.groups)
+    assert r.bs==8 and r.seconds>0
+    assert a.n_saved==8*4*4+8*32*4 and a.n_grad==(4*32+32)*4 and b.n_grad==33*4 # its input, and the ReLU's result, which the next layer keeps too
+    freeze_to(learn, 1)
+    r = freeze_report(learn, measure=True)
+    assert r.groups[0].layers[0].n_grad==0 and r.groups[0].layers[0].n_saved==0
+
+def test_measure_needs_something_to_train(tmp_path):
+    learn = bare(tmp_path, nn.Linear(4, 1))
+    learn.create_opt()
+    learn.model.requires_grad_(False)
+    with pytest.raises(ValueError, match='trainable'): freeze_report(learn, measure=True)
+
+# ---------------------------------------------------------------- freezing
+
+def weights(learn): return {n:p.detach().clone() for n,p in learn.model.named_parameters()}
+def stats(learn): return {n:b.clone() for n,b in learn.model.named_buffers() if 'running' in n}
+def moved(a, b): return {k for k in a if not torch.equal(a[k], b[k])}
+
+def test_eval_holds_through_fits(tmp_path):
+    learn = plain(tmp_path)
+    freeze_to(learn, -1, norm='eval')
+    w,s = weights(learn),stats(learn)
+    quiet(learn, 2)
+    assert not moved(s, stats(learn)) and all(k.startswith('1.') for k in moved(w, weights(learn)))
+    freeze_to(learn, 0)
+    s = stats(learn)
+    quiet(learn)
+    assert not moved(s, stats(learn)) # the body's statistics stay, its weights train
+    freeze_to(learn, 0, norm='train')
+    assert not any(isinstance(cb, HoldNorm) for cb in learn.cbs)
+    quiet(learn)
+    assert moved(s, stats(learn))
+
+def test_bn_freeze_is_told_for_what_it_does(tmp_path):
+    learn = plain(tmp_path, cbs=[BnFreeze()])
+    freeze_to(learn, 1)
+    assert [l.norm.moves for g in param_groups(learn) for l in g.norms]==[True] # train_bn keeps its weights trainable, so it does nothing
+    learn = plain(tmp_path, cbs=[BnFreeze()], train_bn=False)
+    freeze_to(learn, 1)
+    assert [(l.norm.moves, l.norm.held) for g in param_groups(learn) for l in g.norms]==[(False, 'BnFreeze')]
+    s = stats(learn)
+    quiet(learn)
+    assert not moved(s, stats(learn))
+    p = preview_freeze(learn, 0)
+    assert any('start to move' in o for o in p.sentences)
+    freeze_to(learn, 0)
+    assert param_groups(learn)==p.after.groups
+
+class Stubborn(nn.Sequential):
+    def train(self, mode=True):
+        super().train(mode)
+        for m in self.modules():
+            if isinstance(m, nn.BatchNorm1d): m.training = False
+        return self
+
+def test_a_module_that_holds_its_own(tmp_path):
+    learn = bare(tmp_path, Stubborn(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)))
+    modes = [m.training for m in learn.model.modules()]
+    assert [(l.norm.moves, l.norm.held) for g in param_groups(learn) for l in g.norms]==[(False, 'its module')]
+    assert modes==[m.training for m in learn.model.modules()]
+
+@pytest.mark.parametrize('keep_state', [False, True])
+@pytest.mark.parametrize('opt_func', [Adam, partial(SGD, mom=.9), OPTIMIZERS['adamw']], ids=['adam','momentum','adamw'])
+def test_frozen_weights_stay(opt_func, keep_state, tmp_path):
+    "fastai steps whatever has a gradient, and leaves one behind: weight decay and momentum would go on"
+    learn = plain(tmp_path, opt_func=opt_func, train_bn=False, wd=.1)
+    quiet(learn)
+    freeze_to(learn, 1, keep_state=keep_state)
+    w = weights(learn)
+    quiet(learn)
+    assert all(k.startswith('1.') for k in moved(w, weights(learn)))
+
+def test_gradients_left_over_are_told(tmp_path):
+    learn = plain(tmp_path, train_bn=False, wd=.1)
+    quiet(learn)
+    learn.freeze()
+    r,w = freeze_report(learn),weights(learn)
+    assert 'left over' in repr(r)
+    quiet(learn)
+    assert any(k.startswith('0.') for k in moved(w, weights(learn))) # it is true
+    freeze_to(learn, -1)
+    assert 'left over' not in repr(freeze_report(learn))
+
+def test_keep_state_keeps(tmp_path):
+    learn = plain(tmp_path)
+    quiet(learn)
+    memory = {id(p):{k:v.clone() if isinstance(v, torch.Tensor) else v for k,v in learn.opt.state[p].items()} for ps in learn.opt.param_lists for p in ps}
+    freeze_to(learn, 1, keep_state=True)
+    for ps in learn.opt.param_lists:
+        for p in ps: assert all(torch.equal(v, memory[id(p)][k]) if isinstance(v, torch.Tensor) else v==memory[id(p)][k] for k,v in learn.opt.state[p].items())
+    quiet(learn)
+    assert param_groups(learn)[1].steps==10
+
+@pytest.mark.parametrize('n', [3, -3, 2.5, True, None, '1'])
+def test_wrong_index_changes_nothing(n, tmp_path):
+    learn = plain(tmp_path)
+    before = state(learn)
+    with pytest.raises(ValueError if isinstance(n, int) and n is not True else TypeError, match='n='): freeze_to(learn, n)
+    assert not changes(before, state(learn))
+
+def test_wrong_words(tmp_path):
+    learn = plain(tmp_path)
+    with pytest.raises(ValueError, match="norm='no'"): freeze_to(learn, 0, norm='no')
+    with pytest.raises(TypeError, match='Learner'): freeze_report(learn.model)
+    with pytest.raises(ValueError, match='give `freeze_to`'): preflight(learn, 1e-3, norm='eval')
+    with pytest.raises(ValueError, match='2 parameter groups'): preflight(learn, [1e-3]*3)
+    with pytest.raises(ValueError, match='gives'): preflight(learn, lambda pos: -1e-3)
+    with pytest.raises(ValueError, match='gives'): preflight(learn, lambda pos: [1e-3]*3)
+
+# ---------------------------------------------------------------- taking it back
+
+@pytest.mark.parametrize('norm', ['as is', 'train', 'eval'])
+@pytest.mark.parametrize('keep_state', [False, True])
+@pytest.mark.parametrize('name', ['no_optimizer','frozen','adamw','clipping','tabular','text','tied'])
+def test_undo_is_bit_for_bit(name, keep_state, norm, tmp_path):
+    learn = CONFIGS[name](tmp_path)
+    for fitted in (False, True):
+        if fitted: quiet(learn)
+        for n in range(len(param_groups(learn))+1):
+            before,undo = state(learn),_Frozen(learn)
+            freeze_to(learn, n, keep_state, norm)
+            assert undo.restore()
+            assert not changes(before, state(learn))
+
+def test_undo_after_training_keeps_the_new_memory(tmp_path):
+    learn = plain(tmp_path)
+    quiet(learn)
+    undo = _Frozen(learn)
+    freeze_to(learn, 1)
+    quiet(learn)
+    assert not undo.restore() and param_groups(learn)[1].steps==5 and freeze_report(learn).freeze_to==0
+    undo = _Frozen(learn)
+    freeze_to(learn, 1)
+    learn.create_opt()
+    assert not undo.restore() and all(p.requires_grad for p in learn.model.parameters())
+
+# ---------------------------------------------------------------- preflight
+
+def causes(*args, **kw): return [f.cause for f in preflight(*args, **kw)]
+
+@pytest.fixture
+def cycled(tmp_path):
+    learn = plain(tmp_path)
+    learn.freeze()
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, 1e-2)
+    return learn
+
+def test_each_cause(cycled):
+    learn,top = cycled,np.array([1e-4, 1e-2])
+    cycle = combined_cos(.25, top/25, top, top/1e5)
+    assert set(causes(learn, 1e-2, freeze_to=0))=={'optimizer memory','rate jump','head rate','flat fit'}
+    assert causes(learn, cycle, freeze_to=0)==['re-warming']
+    assert 'optimizer memory' not in causes(learn, 1e-2, freeze_to=0, keep_state=True)
+    assert causes(learn, .2)==['rate jump']
+    assert causes(learn, 4e-7)==[]
+    assert causes(learn, 4e-7, wd=.5)==['weight decay']
+    learn.unfreeze()
+    assert causes(learn, 1e-2)[0]=='optimizer memory'
+    assert 'flat fit' in causes(learn, 1e-2) and 'head rate' in causes(learn, 1e-2)
+
+def test_batchnorm_is_worst(tmp_path):
+    learn = plain(tmp_path)
+    freeze_to(learn, -1, norm='eval')
+    quiet(learn)
+    found = preflight(learn, 0., freeze_to=0, norm='train')
+    assert [(f.cause, f.severity) for f in found]==[('batchnorm', 3)] and "norm='eval'" in found[0].avoid
+    assert not preflight(learn, 0., freeze_to=0) and 'No known cause' in repr(preflight(learn, 0., freeze_to=0))
+    assert [f.severity for f in preflight(learn, 1., freeze_to=0, norm='train')]==sorted((f.severity for f in preflight(learn, 1., freeze_to=0, norm='train')), reverse=True)
+
+def test_what_avoids_it_runs(cycled):
+    learn = cycled
+    for f in preflight(learn, 1e-1, freeze_to=0, wd=.5):
+        with learn.no_bar(), learn.no_logging(): exec(f.avoid, dict(learn=learn, freeze_to=freeze_to))
+
+def test_a_first_fit_has_no_known_cause(tmp_path): assert causes(plain(tmp_path), 1e-3)==[]
+
+def test_diff_of_other_learners(tmp_path):
+    with pytest.raises(ValueError, match='different groups'): freeze_diff(freeze_report(plain(tmp_path)), freeze_report(CONFIGS['tied'](tmp_path)))
+    with pytest.raises(TypeError, match='before'): freeze_diff(plain(tmp_path), freeze_report(plain(tmp_path)))
+
+def test_diff_of_hand_made_patterns(tmp_path):
+    learn = plain(tmp_path)
+    learn.create_opt()
+    a = freeze_report(learn)
+    learn.model[0][0].bias.requires_grad_(False)
+    assert freeze_diff(a, freeze_report(learn)).sentences==('freezes group 0 (8 parameters, 1 of 2 layers)',)
+    learn.opt.set_hyper('lr', [1e-5, 1e-3])
+    assert 'rate of group 0: 1e-3 → 1e-5' in freeze_diff(a, freeze_report(learn)).sentences
+
+# ---------------------------------------------------------------- many groups
+
+def test_three_hundred_groups(tmp_path):
+    learn = bare(tmp_path, nn.Sequential(*(nn.Linear(4, 4) for _ in range(299)), nn.Linear(4, 1)), splitter=lambda m: L(*m).map(params))
+    r = freeze_report(learn)
+    assert len(r.groups)==300 and len(r.table())<=17 and frozen_to(r, 280).freeze_to==280
+    assert [row[0] for row in frozen_to(r, 280).table()[1:]]==['0-279 0 to 279', '280-299 280 to 299']
