@@ -25,6 +25,7 @@ from .views import _frame, _inches, _palette, png
 _LINE,_BAR,_GAP = 17,13,14 # Heights of the parts of a group, CSS pixels
 _SMALL = 15,7,4 # The same of a layer
 _MANY,_ALL = 12,400 # Groups from which they are thin bars; the height of all of those
+_NORMAL,_BOLD = 6.6,7.8 # CSS pixels of a character
 _MOST = 24 # Layers that are shown of a group that is unfolded
 
 class _Rows:
@@ -43,9 +44,10 @@ class _Rows:
                 text,bar,gap = _SMALL
                 self.layers.append((l, y+text, y+text+bar))
                 y += text+bar+gap
+            y += _GAP-gap
         self.tops.append(y)
         self.height = y
-        self.edges = [0. if self.many else -_GAP/2+1, *(t-(0 if self.many else _GAP/2-1) for t in self.tops[1:])] # where a boundary is drawn
+        self.edges = [t-(0 if self.many else _GAP/2+1) for t in self.tops] # where a boundary is drawn
 
     def group(self, y):
         "The group at height `y`"
@@ -87,18 +89,17 @@ class _Bars:
         self.on = PolyCollection([], facecolors=pal.main, edgecolors=pal.main, **kw)
         for c in (self.still, self.on): ax.add_collection(c, autolim=False)
         self._cuts()
-        w = _inches(ax)[0]
         side = dict(va='center', fontsize=9, color=pal.fg, zorder=5)
         on_side = ax.get_yaxis_transform()
         mid = [a-_LINE/2 for a,_ in self.rows.bars]
-        self.chars = int(w*100/6.4)
         self.left = [] if self.rows.many else [ax.text(0, y, '', transform=on_side, ha='left', **side) for y in mid]
         self.right = [] if self.rows.many else [ax.text(1, y, '', transform=on_side, ha='right', **side) for y in mid]
         self.small = [ax.text(.03, a-_SMALL[0]/2, '', transform=on_side, ha='left', **{**side, 'fontsize': 8, 'color': pal.faint}) for _,a,_ in self.rows.layers]
+        self.legend = []
         if self.rows.many:
-            ax.legend(handles=[Patch(facecolor=pal.main, label='trains'), Patch(facecolor=pal.faint, alpha=.35, label='frozen')], loc='lower right', fontsize=8, framealpha=.8,
-                      edgecolor='none', facecolor=ax.get_facecolor(), labelcolor=pal.fg).set_zorder(6)
-        self.artists = [self.still, self.on, *self.left, *self.right, *self.small]
+            self.legend = [ax.legend(handles=[Patch(facecolor=pal.main, label='trains'), Patch(facecolor=pal.faint, alpha=.35, label='frozen')], loc='lower right', fontsize=8, framealpha=.8,
+                      edgecolor='none', facecolor=ax.get_facecolor(), labelcolor=pal.fg)]
+        self.artists = [self.still, self.on, *self.cuts, *self.left, *self.right, *self.small, *self.legend]
 
     def _ticks(self):
         n = len(self.report.groups)
@@ -114,6 +115,7 @@ class _Bars:
 
     def _cuts(self):
         "Where one layer of a bar ends and the next begins"
+        self.cuts = []
         if self.log or self.rows.many: return
         wide = self.ax.get_xlim()[1]/max(1, _inches(self.ax)[0]*100)
         lines = []
@@ -122,7 +124,7 @@ class _Bars:
             last = 0.
             for x in ends[:-1]:
                 if x-last>3*wide: lines.append([(x,a),(x,b)]); last = x
-        self.ax.add_collection(LineCollection(lines, colors=self.ax.get_facecolor(), lw=.8, zorder=4), autolim=False)
+        self.cuts = [self.ax.add_collection(LineCollection(lines, colors=self.ax.get_facecolor(), lw=.8, zorder=4), autolim=False)]
 
     def _bar(self, o, a, b):
         "(trainable part, frozen part) of the bar of a group or of layers, as polygons"
@@ -135,9 +137,10 @@ class _Bars:
         return box(x0, cut),box(cut, self._x(n))
 
     def show(self,
-        after, # A report of the same groups
+        after # A report of the same groups
     ):
         "Bring what moves to `after`"
+        width,chars = _inches(self.ax)[0]*100,int(_inches(self.ax)[0]*100/_NORMAL)
         lids = {(g.index, i):l for g in after.groups for i,l in enumerate(g.layers)}
         at = iter(range(10**9))
         of = lambda o: [lids[self.unfolded, next(at)] for _ in o] if isinstance(o, (list, tuple)) else lids[self.unfolded, next(at)]
@@ -147,20 +150,17 @@ class _Bars:
         self.still.set_verts([v for _,off in parts for v in off])
         for i,(g,h) in enumerate(zip(self.report.groups, after.groups)):
             if self.rows.many: break
-            same,mark = g.state==h.state,_norm_mark(h.layers)
-            state = _state(h) if same else f'{_state(g)} → {_state(h)}'
-            said = [state, f'lr {_lr(h.lr)}', *[mark]*bool(mark)]
-            if len('   '.join(said))>.75*self.chars: said = [state, *[mark[0]]*bool(mark)]
-            right = '   '.join(said)
-            size = ' + lazy' if h.n_lazy else ''
-            fold = '▾' if h.index==self.unfolded else '▸'
-            head,tail = f'{fold} group {h.index}',f'  {_big(h.n_params)}{size}'
-            room = self.chars-len(right)-len(head+tail)-3
-            self.left[i].set_text(head+(f': {_cut(h.name, room)}' if room>3 and h.name else '')+tail)
+            same,mark,size = g.state==h.state,_norm_mark(h.layers),f'  {_big(h.n_params)}'+(' + lazy' if h.n_lazy else '')
+            state,fold = _state(h) if same else f'{_state(g)} → {_state(h)}','▾' if h.index==self.unfolded else '▸'
+            px = lambda left, right: _NORMAL*len(left+size)+(_NORMAL if same else _BOLD)*len(right)+12
+            rights = ['   '.join(filter(None, o)) for o in ((state, f'lr {_lr(h.lr)}', mark), (state, mark[:1]), (state if same else '→ '+_state(h), mark[:1]), ('' if same else '→ ', _state(h)))]
+            left,right = next((t for t in ((f'{fold} {k}{h.index}', r) for r in rights for k in ('group ','')) if px(*t)<=width), (f'{fold} {h.index}', rights[-1]))
+            room = int((width-px(left, right))/_NORMAL)-2
+            self.left[i].set_text(left+(f': {_cut(h.name, room)}' if room>3 and h.name else '')+size)
             self.right[i].set(text=right, weight='normal' if same else 'bold', color=self.pal.fg if same else self.pal.choice)
         for t,(o,_,_) in zip(self.small, layers):
             if isinstance(o, (list, tuple)): t.set_text(f'… and {len(o)} more layers, {_big(sum(l.n_params for l in o))}'); continue
-            said = [o.name.rpartition('.')[2] and _cut(o.name, max(8, self.chars//3)), o.kind, _big(o.n_params)+(' + lazy' if o.n_lazy else ''), {'all': 'trains', 'none': 'frozen', 'part': 'partly trains', '': ''}[o.trains], _norm_mark([o])]
+            said = [o.name.rpartition('.')[2] and _cut(o.name, max(8, chars//3)), o.kind, _big(o.n_params)+(' + lazy' if o.n_lazy else ''), {'all': 'trains', 'none': 'frozen', 'part': 'partly trains', '': ''}[o.trains], _norm_mark([o])]
             t.set_text('  '.join(s for s in said if s))
 
 def groups_height(

@@ -137,6 +137,7 @@ class FreezePanel(FigureBox):
     def _set(self, change):
         if change['name'] in ('freeze_to','keep_state','norm'): self._chosen = True
         if not self.children or self._gesture: return # still being made, or dragged
+        self._error.value = ''
         if change['name'] in ('log','unfolded'): self._redraw()
         self._settle()
 
@@ -223,18 +224,22 @@ class FreezePanel(FigureBox):
         pal,colour = bars.pal,bars.pal.choice
         ax.set_ylim(bars.rows.height+2, -_TOP)
         side = ax.get_yaxis_transform()
-        self._now = ax.plot([0,1], [0,0], transform=side, color=pal.faint, lw=1, ls=':', zorder=6)[0]
-        band = ax.add_patch(Rectangle((0,-_TOP), 1, 0, transform=side, facecolor=pal.faint, alpha=.1, lw=0, zorder=1))
-        line, = ax.plot([0,1], [0,0], transform=side, color=colour, lw=2, zorder=8, clip_on=False)
-        thumbs, = ax.plot([.5], [0], 'o', transform=side, ms=12, color=colour, mec=ax.get_facecolor(), mew=1.5, zorder=9, clip_on=False)
-        title = ax.text(1, -_TOP+9, '', transform=side, ha='right', va='center', fontsize=9, weight='bold', color=colour, zorder=9)
-        self._parts = dict(band=band, line=line, thumbs=thumbs, title=title)
-        return [band, *bars.artists, line, thumbs, title]
+        band = ax.add_patch(Rectangle((0,-_TOP), 1, 0, transform=side, facecolor=pal.faint, alpha=.1, lw=0))
+        now, = ax.plot([0,1], [0,0], transform=side, color=pal.faint, lw=1, ls=':')
+        line, = ax.plot([0,1], [0,0], transform=side, color=colour, lw=2, clip_on=False)
+        thumbs, = ax.plot([.5], [0], 'o', transform=side, ms=12, color=colour, mec=ax.get_facecolor(), mew=1.5, clip_on=False)
+        title = ax.text(1, -_TOP+9, '', transform=side, ha='right', va='center', fontsize=9, weight='bold', color=colour)
+        self._parts = dict(band=band, now=now, line=line, thumbs=thumbs, title=title)
+        artists = [band, *bars.artists, now, line, thumbs, title]
+        for i,a in enumerate(artists): a.set_zorder(10+i) # as they are blitted
+        return artists
+
+    def placed(self): self.move() # now that it is known how wide the rows are
 
     def move(self, *artists):
         p,y = self._parts,self._bars.rows.edges[self.freeze_to]
         self._bars.show(self.after)
-        self._now.set(ydata=[self._bars.rows.edges[self._present()]]*2, visible=self.report.freeze_to is not None)
+        p['now'].set(ydata=[self._bars.rows.edges[self._present()]]*2, visible=self.report.freeze_to is not None)
         p['band'].set_height(y+_TOP)
         p['line'].set_ydata([y,y])
         p['thumbs'].set_ydata([y])
@@ -277,7 +282,10 @@ class FreezePanel(FigureBox):
         self._gesture = None
         if not g['moved'] and g['what']!='line':
             what,i = g['what']
-            if what=='fold': self.unfolded = None if self.unfolded==i else i; return
+            if what=='fold':
+                self.unfolded = None if self.unfolded==i else i
+                self._readout.value = self._said_of(g['what'])
+                return
             self._choose(i+1 if i>=self.freeze_to else i)
         self._settle()
 

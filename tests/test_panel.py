@@ -1,0 +1,314 @@
+"The freeze panel without a browser: what is dragged, clicked, typed and pressed, and what the learner has afterwards"
+import base64, gc, re, weakref
+from html import unescape
+from io import BytesIO
+
+import numpy as np, pytest, torch
+from PIL import Image
+from fastai.basics import Adam, L, Learner, MSELossFlat, params
+from torch import nn
+
+from front import Front, click, fresh, pick, send
+from learners import CONFIGS, plain, rows
+from state import changes, state
+from lrtools import box
+from lrtools.freezing import freeze_report, freeze_to, preflight, preview_freeze
+from lrtools.groups import FreezeReport
+from lrtools.panel import FreezePanel
+
+def quiet(learn, n=1, lr=1e-3):
+    with learn.no_bar(), learn.no_logging(): learn.fit(n, lr)
+    return learn
+
+def deep(path, n=4, **kw):
+    "A learner of `n` groups"
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(n-1)), nn.Linear(4, 1))
+    return Learner(rows(path), model, MSELossFlat(), splitter=lambda m: L(*m).map(params), path=path, **kw)
+
+@pytest.fixture
+def learn(tmp_path):
+    learn = deep(tmp_path)
+    learn.freeze()
+    return quiet(learn)
+
+def image(png): return np.asarray(Image.open(BytesIO(png)).convert('RGBA'))
+
+def spot(p, n, x=.5):
+    "Device pixels of boundary `n`"
+    return p._ax.transAxes.transform((x, 0))[0],p._ax.transData.transform((0, p._bars.rows.edges[n]))[1]
+def row(p, g, x=.5):
+    "Device pixels of the bar of group `g`"
+    return p._ax.transAxes.transform((x, 0))[0],p._ax.transData.transform((0, np.mean(p._bars.rows.bars[g])))[1]
+
+def text(w): return unescape(re.sub('<[^>]*>', ' ', w.value))
+
+def agree(p):
+    "Everything that the panel shows says the same as Python"
+    assert not p._error.value, p._error.value
+    assert p.code==f"freeze_to(learn, {p.freeze_to}{', keep_state=True' if p.keep_state else ''}{f', norm={p.norm!r}' if p.norm!='as is' else ''})" and p.code in text(p._code_box)
+    assert p._slider.value==p.freeze_to and p._keep.value==p.keep_state and p._norms.value==p.norm and p._logs.value==p.log
+    assert p._apply.disabled!=p._chosen and p._undo.disabled==(not p._done)
+    if p._chosen:
+        want = preview_freeze(p.learn, p.freeze_to, p.keep_state, p.norm)
+        assert p.after.groups==want.after.groups and all(s in text(p._diff_box) for s in p.diff.sentences)
+    for f in p.risks: assert f.what in text(p._risk_box) and f.avoid in text(p._risk_box)
+    assert f'freeze_to({p.freeze_to})' in p._parts['title'].get_text()
+    assert p._parts['line'].get_ydata()[0]==p._bars.rows.edges[p.freeze_to]
+
+# ---------------------------------------------------------------- gestures
+
+def test_starts_as_it_is(learn):
+    before = state(learn)
+    p = FreezePanel(learn)
+    assert (p.freeze_to, p.code, p.report.freeze_to)==(3, 'freeze_to(learn, 3)', 3) and p._apply.disabled and 'as it is now' in p._parts['title'].get_text()
+    p._renew_still(); p.words(); p.still()
+    assert not changes(before, state(learn))
+    agree(p)
+
+@pytest.mark.parametrize('dpr', [1, 2])
+def test_drag_the_boundary(learn, dpr):
+    p = FreezePanel(learn)
+    f = Front(p, dpr)
+    assert (f.pixels()==fresh(p)).all()
+    seen,before = [],state(learn)
+    f.swipe(spot(p, 3), spot(p, 1), between=lambda: seen.append(p.freeze_to))
+    assert p.freeze_to==1 and seen[0] in (2, 3) and (f.pixels()==fresh(p)).all()
+    agree(p)
+    f.swipe(row(p, 3), spot(p, 4)) # from anywhere
+    assert p.freeze_to==4; agree(p)
+    f.swipe(spot(p, 4), spot(p, 0))
+    assert p.freeze_to==0 and (f.pixels()==fresh(p)).all(); agree(p)
+    assert not changes(before, state(learn))
+
+def test_click_a_group(learn):
+    p = FreezePanel(learn)
+    f = Front(p)
+    for g,n in ((1, 1), (1, 2), (3, 4), (0, 0)):
+        f.press(*row(p, g)); f.release(*row(p, g))
+        assert p.freeze_to==n
+        agree(p)
+    f.press(*spot(p, 0)); f.release(*spot(p, 0)) # a click on the line is none
+    assert p.freeze_to==0
+
+def test_unfold(learn):
+    p = FreezePanel(learn)
+    f = Front(p)
+    high = p._size[1]
+    mark = lambda g: (p._ax.transAxes.transform((0, 0))[0]+8, row(p, g)[1])
+    f.press(*mark(1)); f.release(*mark(1))
+    assert p.unfolded==1 and p._size[1]>high and len(p._bars.small)==2 and 'Layers of group 1' in text(p._layer_box) and '1.1' in text(p._layer_box) and p._folds.value==1
+    assert (f.pixels()==fresh(p)).all()
+    f.swipe(spot(p, p.freeze_to), spot(p, 2)); assert p.freeze_to==2
+    f.press(*mark(1)); f.release(*mark(1))
+    assert p.unfolded is None and p._size[1]==high and not p._layer_box.value
+    pick(p._folds, 3); assert p.unfolded==3
+    pick(p._folds, -1); assert p.unfolded is None
+    p.log = True; agree(p); assert (f.pixels()==fresh(p)).all()
+
+def test_keys(learn):
+    p = FreezePanel(learn)
+    f = Front(p)
+    for key,n in (('kArrowUp', 2), ('kArrowDown', 3), ('kArrowRight', 4), ('kArrowRight', 4), ('shift+kArrowLeft', 3), ('kHome', 0), ('kArrowUp', 0), ('kEnd', 4)):
+        f.key(key); assert p.freeze_to==n, key
+        agree(p)
+    f.press(*spot(p, 4)); f.move(*spot(p, 2)); assert p.freeze_to==2
+    f.key('kEscape'); assert p.freeze_to==4; f.release(*spot(p, 2)); assert p.freeze_to==4
+    agree(p)
+
+def test_slider_and_fields(learn):
+    p = FreezePanel(learn)
+    Front(p)
+    send(p._slider, value=1); assert p.freeze_to==1; agree(p)
+    send(p._slide, value='2.0'); assert p.freeze_to==2
+    send(p._keep, value=True); pick(p._norms, 'eval'); agree(p)
+    assert p.code=="freeze_to(learn, 2, keep_state=True, norm='eval')"
+    send(p._rate, value='slice(1e-5, 1e-2)'); assert p.lr==slice(1e-5, 1e-2)
+    pick(p._fits, 'fit'); assert p.sched=='fit' and 'flat fit' in [o.cause for o in p.risks]; agree(p)
+    send(p._rate, value='quick'); assert "'quick' is no rate" in text(p._error) and p.lr==slice(1e-5, 1e-2) and p._rate.value=='slice(1e-5, 1e-2)'
+    send(p._rate, value='[1e-3, 1e-3]'); assert '4 parameter groups' in text(p._error) and p.lr==slice(1e-5, 1e-2)
+    send(p._rate, value='1e-3'); agree(p)
+    pick(p._fits, 'schedule'); assert 'panel.sched' in text(p._error) and p._fits.value=='fit'
+    p.sched = lambda pos: 1e-4*(1+pos); assert p._rate.disabled and p._fits.value=='schedule'; agree(p)
+    send(p._logs, value=True); assert p.log and p._ax.get_xscale()=='log'; agree(p)
+
+def test_traits_refuse(learn):
+    p = FreezePanel(learn)
+    for name,bad,error in (('freeze_to', 5, ValueError), ('freeze_to', -5, ValueError), ('freeze_to', None, TypeError), ('freeze_to', 1.5, TypeError), ('norm', 'no', ValueError), ('keep_state', 1, TypeError), ('log', 'yes', TypeError),
+                           ('lr', -1, ValueError), ('lr', 'x', TypeError), ('lr', [1e-3], ValueError), ('sched', 'no', ValueError), ('sched', lambda pos: -1., ValueError), ('unfolded', 4, ValueError), ('unfolded', 'a', TypeError)):
+        was = getattr(p, name)
+        with pytest.raises(error): setattr(p, name, bad)
+        assert getattr(p, name)==was
+    with pytest.raises(Exception): p.code = 'x'
+    p.freeze_to = -2; assert p.freeze_to==2
+    for bad in (None, 3, learn.model):
+        with pytest.raises(TypeError): FreezePanel(bad)
+
+def test_observers_find_the_panel_whole(learn):
+    p,seen = FreezePanel(learn),[]
+    f = Front(p)
+    p.observe(lambda ch: seen.append((ch['new'], p.diff.sentences[0])), 'freeze_to')
+    f.swipe(spot(p, 3), spot(p, 0))
+    assert seen[-1]==(0, 'unfreezes groups 0-2 (60 parameters, 3 of 6 layers)')
+
+# ---------------------------------------------------------------- Apply, Undo, and what happens elsewhere
+
+def trains(learn): return [p.requires_grad for p in learn.model.parameters()]
+
+@pytest.mark.parametrize('keep_state', [False, True])
+@pytest.mark.parametrize('norm', ['as is','train','eval'])
+@pytest.mark.parametrize('name', ['no_optimizer','adamw'])
+def test_apply_and_undo(name, norm, keep_state, tmp_path):
+    learn = CONFIGS[name](tmp_path)
+    for fitted in (False, True):
+        if fitted: quiet(learn)
+        p = FreezePanel(learn)
+        Front(p)
+        p.keep_state,p.norm = keep_state,norm
+        for n in range(len(p.report.groups)+1):
+            before,p.freeze_to = state(learn),n
+            p.keep_state,p.norm = keep_state,norm
+            want = p.after
+            click(p._apply)
+            agree(p)
+            assert p.report.groups==want.groups==freeze_report(learn).groups and not p._chosen and p.report.freeze_to==n
+            click(p._undo)
+            agree(p)
+            assert not changes(before, state(learn))
+        p.close()
+
+def test_undo_twice_and_after_training(learn):
+    p = FreezePanel(learn)
+    before = state(learn)
+    for n in (2, 0):
+        p.freeze_to = n
+        p.apply()
+    p.undo(); assert p.freeze_to==2
+    p.undo(); assert p.freeze_to==3 and not changes(before, state(learn))
+    p.undo()
+    p.freeze_to = 0
+    p.apply()
+    quiet(learn)
+    p.undo()
+    assert 'trained since' in p._said.value and p.report.freeze_to==3 and p.report.groups[3].memory=='present'
+
+def test_apply_while_it_is_fitted_is_refused(learn):
+    p,seen = FreezePanel(learn),[]
+    p.freeze_to = 0
+    def press(self):
+        if not seen: seen.append(trains(learn)); click(p._apply); seen.append(trains(learn))
+    from fastai.basics import Callback
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=Callback(after_loss=press))
+    assert 'being fitted' in text(p._error) and seen[0]==seen[1] and not p._done
+
+def test_it_follows(learn):
+    p = FreezePanel(learn)
+    f = Front(p)
+    learn.unfreeze()
+    p.follow()
+    assert p.freeze_to==0 and not p._chosen and (f.pixels()==fresh(p)).all(); agree(p)
+    p.freeze_to = 2
+    quiet(learn)
+    click(p._again)
+    assert p.freeze_to==2 and p._chosen and p.report.n_steps==5; agree(p) # what was chosen stays
+    learn.model[0][0].bias.requires_grad_(False)
+    p.follow()
+    assert p.report.freeze_to is None and p.report.groups[0].state=='partly trainable'; agree(p)
+    version = p._version
+    p.follow()
+    assert p._version==version # nothing new, nothing drawn
+
+def test_another_splitter(learn, tmp_path):
+    p = FreezePanel(learn)
+    Front(p)
+    p.unfolded = 3
+    learn.opt = None
+    learn.splitter = lambda m: L(m[:2], m[2:]).map(params)
+    p.follow()
+    assert len(p.report.groups)==2 and p._slider.max==2 and p.unfolded is None and p.freeze_to in (0, 1, 2); agree(p)
+
+# ---------------------------------------------------------------- pictures and words
+
+def test_without_a_canvas(learn, monkeypatch):
+    monkeypatch.setattr(box, '_live_canvas', lambda fig: (_ for _ in ()).throw(ImportError('not here')))
+    p = FreezePanel(learn)
+    p._appear()
+    assert 'ipympl' in p._said.value and 'slider' in p._readout.value
+    for act in (lambda: send(p._slider, value=1), lambda: click(p._apply), lambda: click(p._undo), lambda: send(p._slide, value='0'), lambda: pick(p._folds, 0), lambda: send(p._logs, value=True)):
+        before = p._image.value
+        act()
+        assert p._image.value!=before and (image(p._image.value)==fresh(p)).all()
+        p.catch_words(); agree(p)
+
+def test_picture_and_words_of_the_state(learn):
+    p = FreezePanel(learn)
+    p.freeze_to = 1
+    data,meta = p._repr_mimebundle_()
+    assert (image(base64.b64decode(data['image/png']))==fresh(p)).all()
+    assert 'freeze_to(learn, 1)' in meta['image/png']['alt'] and 'unfreezes groups 1-2' in meta['image/png']['alt'] and 'group' in unescape(p._alt.value)
+    p.close()
+    assert (image(p.still()).shape==image(base64.b64decode(data['image/png'])).shape) and p.code=='freeze_to(learn, 1)'
+
+@pytest.mark.parametrize('width', [300, 420, 960])
+def test_words_do_not_overlap(learn, width):
+    p = FreezePanel(learn)
+    f = Front(p)
+    send(p._width, value=str(width))
+    for n in range(5):
+        p.freeze_to = n
+        f.pixels()
+        for a,b in zip(p._bars.left, p._bars.right):
+            assert a.get_window_extent().x1<b.get_window_extent().x0 and b.get_window_extent().x1<=p.fig.bbox.x1+1, (width, n)
+        assert all(t.get_window_extent().x1<=p.fig.bbox.x1+1 for t in p._bars.small)
+
+def test_state_is_told_without_colour(learn):
+    p = FreezePanel(learn)
+    p.freeze_to = 1
+    assert [t.get_text().split('   ')[0] for t in p._bars.right]==['frozen but norm', 'frozen but norm → trainable', 'frozen but norm → trainable', 'trainable']
+    assert p._bars.still.get_hatch() and not p._bars.on.get_hatch()
+
+def test_many_groups(tmp_path):
+    learn = deep(tmp_path, 300)
+    learn.create_opt()
+    p = FreezePanel(learn)
+    f = Front(p)
+    f.swipe(spot(p, 0), spot(p, 200))
+    assert p.freeze_to==200 and (f.pixels()==fresh(p)).all()
+    agree(p)
+    ticks = [t.get_window_extent() for t in p._ax.get_yticklabels()]
+    assert 5<len(ticks)<40 and all(b.y1<=a.y0 or b.y0>=a.y1 for a,b in zip(ticks, ticks[1:])) and p._size[1]<600
+    p.unfolded = 250; agree(p)
+    click(p._apply); assert freeze_report(learn).freeze_to==200
+
+def test_one_group(tmp_path):
+    learn = CONFIGS['tied'](tmp_path)
+    p = FreezePanel(learn)
+    f = Front(p)
+    f.press(*row(p, 0)); f.release(*row(p, 0))
+    assert p.freeze_to==1; agree(p)
+    click(p._apply); assert not any(trains(learn))
+    agree(p)
+
+def test_no_groups(tmp_path):
+    learn = CONFIGS['tied'](tmp_path)
+    learn.model.requires_grad_(False)
+    before = state(learn)
+    with pytest.raises(ValueError, match='no parameter groups'): FreezePanel(learn)
+    assert not changes(before, state(learn))
+
+def test_closing_lets_go(learn):
+    p = FreezePanel(learn)
+    p.freeze_to = 0
+    ref = weakref.ref(p.fig)
+    p.close()
+    p.fig = None
+    gc.collect()
+    assert p not in box._open and p.code=='freeze_to(learn, 0)'
+
+def test_report_shows_itself(learn, monkeypatch):
+    import IPython.display
+    shown = []
+    monkeypatch.setattr(IPython.display, 'display', lambda o, **kw: shown.append((o, kw)))
+    r = freeze_report(learn)
+    r._ipython_display_()
+    (a,kw),(b,_) = shown
+    assert image(a['image/png']).shape[1]==720 and kw['metadata']['image/png']['alt'].startswith('Parameter groups: 0 0, 28 parameters') and '| group |' in b['text/markdown'] and b['text/plain']==repr(r)
