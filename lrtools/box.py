@@ -215,7 +215,7 @@ def guarded(f):
 
 class FigureBox(W.VBox):
     """A figure with controls. A subclass draws with `plot`, places what moves with `move`, tells what is to be seen in `words`,
-    hears `press`, `drag`, `release`, `hover`, `leave` and `key`, and calls `assemble` at the end of its `__init__`.
+    hears `press`, `drag`, `release`, `hover`, `leave` and `key`, may look for changes in `follow` and say its size in `size_in`, and calls `assemble` at the end of its `__init__`.
     After a change of state it calls `refresh`, which draws only what moves, or `replot`."""
     live = T.Bool(False, read_only=True) # Whether the browser shows the canvas; until then, or for ever, it shows an image
 

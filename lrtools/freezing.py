@@ -279,6 +279,8 @@ def freeze_to(
         for p in ps:
             if not p.requires_grad: p.grad = None
 
+def _far(t): return t.device.type!='cpu'
+
 class _Frozen:
     "What `freeze_to` changes, so that `restore` takes it back. Tensors are kept, not copied: `freeze_to` drops them, and does not write to them"
     def __init__(self, learn):
@@ -288,14 +290,33 @@ class _Frozen:
         if self.opt is None: return
         self.idx,holders = self.opt.frozen_idx,[self.opt, *([self.opt.opt] if isinstance(self.opt, OptimWrapper) else [])]
         self.states = [(o, o.state, [(p, d, dict(d)) for p,d in o.state.items()]) for o in holders]
-        self.memory = {p:_memory_of(self.opt, p) for ps in self.opt.param_lists for p in ps}
+        self.memory,self.away = {p:_memory_of(self.opt, p) for ps in self.opt.param_lists for p in ps},{}
+
+    def _trained(self):
+        "Whether the optimizer has a memory that it did not have then"
+        return any(v is not self.memory[p].get(k) for p in self.memory for k,v in _memory_of(self.opt, p).items() if isinstance(v, torch.Tensor))
+
+    def spare(self):
+        "Hold no more than `restore` can use: no memory once the optimizer has a new one, and what was cleared on the CPU, not on the GPU"
+        if self.opt is None or self.learn.opt is not self.opt: return
+        trained = self._trained()
+        self.params = [(p, rg, g if g is None or p.grad is g else None if trained else g.cpu() if _far(g) else g) for p,rg,g in self.params]
+        for o,state,entries in self.states:
+            for p,d,items in entries:
+                for k,v in [*items.items()]:
+                    if o.state.get(p, {}).get(k) is v or not isinstance(v, torch.Tensor): continue # in use
+                    if trained: del items[k]
+                    elif _far(v): items[k],self.away[id(d), k] = v.cpu(),v.device
+                    else: continue
+                    d.pop(k, None)
+                    self.memory[p].pop(k, None)
 
     def restore(self)->bool: # Whether the optimizer is as before, too
         "Everything as before. An optimizer that has trained since, or is another one by now, keeps the memory that it has"
         learn,opt = self.learn,self.learn.opt
         for p,rg,grad in self.params:
             p.requires_grad_(rg)
-            if p.grad is None: p.grad = grad
+            if p.grad is None and grad is not None: p.grad = grad.to(p.device)
         for cb in {*learn.cbs}^{*self.cbs}:
             if isinstance(cb, HoldNorm): (learn.add_cb if cb in self.cbs else learn.remove_cb)(cb)
         if {*learn.cbs}=={*self.cbs}: learn.cbs[:] = self.cbs # in their order
@@ -304,8 +325,7 @@ class _Frozen:
             learn.opt,learn.lr = None,self.lr
             return True
         if opt is None: return True
-        now = {p:_memory_of(opt, p) for p in self.memory}
-        trained = any(v is not self.memory[p].get(k) for p,m in now.items() for k,v in m.items() if isinstance(v, torch.Tensor))
+        trained = self._trained()
         opt.frozen_idx = self.idx
         for o,state,entries in self.states:
             if not trained:
@@ -313,6 +333,7 @@ class _Frozen:
                 state.clear()
             for p,d,items in entries:
                 if trained: d,items = o.state[p],{**{k:v for k,v in o.state[p].items() if k not in _FLAGS}, **{k:v for k,v in items.items() if k in _FLAGS}}
+                else: items = {k:v.to(self.away[id(d), k]) if (id(d), k) in self.away else v for k,v in items.items()}
                 d.clear()
                 d.update(items)
                 o.state[p] = d

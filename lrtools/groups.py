@@ -115,10 +115,11 @@ class ParamGroup(_Counts):
     def _params(self): return [p for l in self.layers for p in l.params]
     @property
     def name(self):
-        "What the names of its layers have in common"
+        "What the names of its layers have in common, and where they begin and end: '0.4…7'"
         parts = [l.name.split('.') for l in self.layers] or [['']]
-        same = [a[0] for a in zip(*parts) if len({*a})==1]
-        return '.'.join(same) or ' … '.join(dict.fromkeys([parts[0][0], parts[-1][0]]))
+        k = next((i for i,a in enumerate(zip(*parts)) if len({*a})>1), min(map(len, parts)))
+        ends = [*dict.fromkeys(p[k] for p in (parts[0], parts[-1]) if len(p)>k)]
+        return '.'.join([*parts[0][:k], *(['…'.join(ends)] if ends else [])])
     @property
     def norms(self):
         "The normalisation layers"
@@ -211,8 +212,8 @@ def _row(gs):
     lazy = sum(g.n_lazy for g in gs)
     n = _big(sum(g.n_params for g in gs))+(f' and {lazy} without a shape yet' if lazy else '')
     states = [*dict.fromkeys(_trains(g) for g in gs)]
-    what = f'{a.index} {a.name}' if a is b else f'{a.index}-{b.index} {a.name} to {b.name}'
-    return [what.strip(), f'{len(layers)}', n, states[0] if len(states)==1 else 'part' if len({g.trains for g in gs})>1 else 'part, '+_big(sum(g.n_trainable for g in gs)),
+    what = f'{a.index}: {a.name}' if a is b else f'{a.index}-{b.index}: {a.name} to {b.name}'
+    return [what, f'{len(layers)}', n, states[0] if len(states)==1 else 'part' if len({g.trains for g in gs})>1 else 'part, '+_big(sum(g.n_trainable for g in gs)),
             _range([g.lr for g in gs], _lr), _range([g.wd for g in gs], lambda v: '–' if v is None else f'{v:g}'), _norm_words([l for g in gs for l in g.norms]),
             _range([_memory_words(g) for g in gs], str)]
 

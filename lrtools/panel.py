@@ -173,10 +173,11 @@ class FreezePanel(FigureBox):
     def apply(self):
         "Freeze the learner as chosen. ValueError while it is being fitted"
         _refuse_fitting(self.learn)
-        before,was = _Frozen(self.learn),self.report
+        before = _Frozen(self.learn)
         try: freeze_to(self.learn, self.freeze_to, self.keep_state, self.norm)
         except BaseException: before.restore(); raise
-        self._done.append((before, was))
+        before.spare()
+        self._done.append(before)
         self._chosen = False
         self.reread(True)
 
@@ -184,7 +185,7 @@ class FreezePanel(FigureBox):
         "Take the last Apply back, the optimizer's memory included, unless the learner has trained since"
         if not self._done: return
         _refuse_fitting(self.learn)
-        whole = self._done.pop()[0].restore()
+        whole = self._done.pop().restore()
         self._chosen = False
         self.reread(True)
         self.say('' if whole else 'The learner has trained since: what trains is as before, its optimizer keeps the memory that it has now.')
@@ -207,6 +208,7 @@ class FreezePanel(FigureBox):
         self._settle()
 
     def follow(self):
+        for before in self._done: before.spare()
         if self._gesture is None: self.reread()
 
     def _ipython_display_(self, **kwargs):

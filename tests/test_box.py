@@ -585,3 +585,38 @@ def test_nothing_is_fetched():
     "The style and script are in the page: they work offline"
     page = Toy()._page.value
     assert 'http' not in page and '@import' not in page and page.count('<style>')==1
+
+# ---------------------------------------------------------------- what cells do elsewhere
+
+class Follower(FigureBox):
+    "Shows a number that cells change, on a figure that grows with it"
+    def __init__(self, there):
+        super().__init__()
+        self.there,self.seen = there,None
+        self.follow()
+        self.assemble()
+    def size_in(self, width): return super().size_in(width)[0],300+10*self.seen
+    def follow(self):
+        if self.there['n']<0: raise ValueError('less than nothing')
+        if self.there['n']!=self.seen:
+            self.seen = self.there['n']
+            if self.children: self.resize()
+    def plot(self, fig):
+        fig.add_subplot().set_title(str(self.seen))
+        return ()
+    def words(self): return f'Number {self.seen}.'
+
+def test_a_box_follows_what_cells_do():
+    there = dict(n=1)
+    b = Follower(there)
+    f = Front(b)
+    assert b._size[1]==310
+    there['n'] = 9
+    lrtools.box._renew_stills(); f.pump()
+    assert b._size[1]==390 and 'Number 9' in b._alt.value and (f.pixels()==fresh(b)).all()
+    send(b._width, value='400'); f.pump()
+    assert b._size==(400, 390) and (f.pixels()==fresh(b)).all()
+    there['n'] = -1
+    lrtools.box._renew_stills()
+    assert 'less than nothing' in b._error.value
+    b.close(); lrtools.box._renew_stills()

@@ -449,4 +449,29 @@ def test_three_hundred_groups(tmp_path):
     learn = bare(tmp_path, nn.Sequential(*(nn.Linear(4, 4) for _ in range(299)), nn.Linear(4, 1)), splitter=lambda m: L(*m).map(params))
     r = freeze_report(learn)
     assert len(r.groups)==300 and len(r.table())<=17 and frozen_to(r, 280).freeze_to==280
-    assert [row[0] for row in frozen_to(r, 280).table()[1:]]==['0-279 0 to 279', '280-299 280 to 299']
+    assert [row[0] for row in frozen_to(r, 280).table()[1:]]==['0-279: 0 to 279', '280-299: 280 to 299']
+
+def test_undo_holds_no_memory_that_it_cannot_use(tmp_path):
+    learn = plain(tmp_path)
+    quiet(learn)
+    undo = _Frozen(learn)
+    held = lambda: [v for _,_,entries in undo.states for _,_,items in entries for v in items.values() if isinstance(v, torch.Tensor)]
+    n = len(held())
+    freeze_to(learn, 1)
+    undo.spare(); assert len(held())==n>0 # on the CPU, and of use
+    quiet(learn)
+    undo.spare(); assert not held()
+    assert not undo.restore() and freeze_report(learn).freeze_to==0
+
+def test_undo_brings_memory_back_from_the_cpu(tmp_path, monkeypatch):
+    learn = plain(tmp_path)
+    quiet(learn)
+    before,undo = state(learn),_Frozen(learn)
+    freeze_to(learn, 1)
+    monkeypatch.setattr('lrtools.freezing._far', lambda t: True)
+    undo.spare()
+    assert len(undo.away)>0 and not any(isinstance(v, torch.Tensor) for m in undo.memory.values() for v in m.values())
+    assert undo.restore()
+    now = state(learn)
+    strip = lambda s: {k: v[2] if isinstance(v, tuple) and len(v)==3 else v for k,v in s.items()}
+    assert not changes(strip(before), strip(now))

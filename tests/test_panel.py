@@ -311,4 +311,4 @@ def test_report_shows_itself(learn, monkeypatch):
     r = freeze_report(learn)
     r._ipython_display_()
     (a,kw),(b,_) = shown
-    assert image(a['image/png']).shape[1]==720 and kw['metadata']['image/png']['alt'].startswith('Parameter groups: 0 0, 28 parameters') and '| group |' in b['text/markdown'] and b['text/plain']==repr(r)
+    assert image(a['image/png']).shape[1]==720 and kw['metadata']['image/png']['alt'].startswith('Parameter groups: 0: 0.0…1, 28 parameters') and '| group |' in b['text/markdown'] and b['text/plain']==repr(r)
