@@ -17,10 +17,9 @@ from torch import nn
 from fastai.basics import Callback, CancelBatchException, CancelEpochException, CancelFitException, Learner, Optimizer, OptimWrapper, TrainEvalCallback, find_bs, norm_bias_params, norm_types
 from fastai.callback.training import BnFreeze, bn_types
 
-from .curve import _is_number
-from .groups import FreezeDiff, FreezeReport, Layer, Norm, ParamGroup, ParamRecord, Preflight, _check_norm, _index, freeze_diff, frozen_to, holds, spike_risks
+from .groups import FreezeDiff, FreezeReport, Layer, Norm, ParamGroup, ParamRecord, Preflight, _check_keep, _check_norm, _index, freeze_diff, frozen_to, holds, spike_risks
 from .range_test import _check_lr, _opt_name, _per_group, _quiet, _ready
-from .snapshot import preserved
+from .snapshot import _packages, _walk, preserved
 
 # %% ../nbs/12_freezing.ipynb #c007
 _norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, *([nn.RMSNorm] if hasattr(nn, 'RMSNorm') else []))
@@ -30,14 +29,20 @@ def _is_norm(m):
     return isinstance(m, _norms) or (hasattr(m, 'running_mean') or 'Norm' in type(m).__name__ and own) and not any(True for _ in m.children())
 
 def _lists(learn):
-    "(optimizer, its groups of parameters, whether the learner has it already). Otherwise one is made as the learner would, and dropped again"
-    if learn.opt is not None: return learn.opt,[list(ps) for ps in learn.opt.param_lists],True
-    lr = learn.lr
+    "(optimizer, its groups of parameters, whether the learner has it already, default rate). Otherwise one is made as the learner would, and dropped again"
+    if learn.opt is not None: return learn.opt,[list(ps) for ps in learn.opt.param_lists],True,learn.lr
+    lr,built = learn.lr,learn.opt_func if isinstance(learn.opt_func, OptimWrapper) else None
+    if built is not None: kept = built.opt.state,dict(built.state) # fastai clears it
     try:
         learn.create_opt()
-        return learn.opt,[list(ps) for ps in learn.opt.param_lists],False
-    except IndexError: return None,[],False # all is frozen, and the splitter takes what trains
-    finally: learn.opt,learn.lr = None,lr
+        return learn.opt,[list(ps) for ps in learn.opt.param_lists],False,learn.lr
+    except IndexError: return None,[],False,lr # all is frozen, and the splitter takes what trains
+    finally:
+        learn.opt,learn.lr = None,lr
+        if built is not None:
+            built.opt.state = kept[0]
+            built.state.clear()
+            built.state.update(kept[1])
 
 def _owned(model, lists):
     "(group or None, name, module, {name: parameter} of its own, names of parameters that came before, whether this is its first group) for every layer, in the order of the model"
@@ -59,16 +64,16 @@ def _owned(model, lists):
     return [(first if g is None and not ps and not old else g, name, m, ps, old, is_first) for g,name,m,ps,old,is_first in res]
 
 def _train_modes(learn):
-    "{module: mode} that `model.train()` gives; only asked where a module has its own `train`, and put back"
+    "{module: mode} that `model.train()` gives; only asked where a module has its own `train`, and all of it taken back"
     mods = list(learn.model.modules())
-    if all(type(m).train is nn.Module.train and 'train' not in vars(m) for m in mods): return {}
-    modes,rgs = [(m, m.training) for m in mods],[(p, p.requires_grad) for p in learn.model.parameters()]
-    try:
-        learn.model.train()
-        return {m:m.training for m in mods}
-    finally:
-        for m,t in modes: m.training = t
-        for p,r in rgs: p.requires_grad_(r)
+    if all(type(m).train is nn.Module.train and 'train' not in vars(m) for m in mods) or any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in learn.model.parameters()): return {}
+    with torch.no_grad():
+        undo,_ = _walk([learn.model], _packages(learn))
+        try:
+            learn.model.train()
+            return {m:m.training for m in mods}
+        finally:
+            for f in undo: f()
 
 def _norm_of(m, modes, held):
     tracks = getattr(m, 'running_mean', None) is not None
@@ -92,7 +97,7 @@ def _remembers(opt):
     if isinstance(opt, OptimWrapper): return not (isinstance(opt.opt, torch.optim.SGD) and not any(g.get('momentum') for g in opt.opt.param_groups))
     return not all(getattr(cb, '__name__', '') in ('weight_decay','l2_reg','sgd_step') for cb in getattr(opt, 'cbs', [None]))
 
-def _memories(learn, opt, lists):
+def _memories(learn, opt, lists, created):
     "Memory, steps and bytes of every group"
     if opt is None: return []
     res = []
@@ -101,7 +106,7 @@ def _memories(learn, opt, lists):
         steps = [int(_number(m['step'])) for m in found if 'step' in m]
         size = sum(t.numel()*t.element_size() for m in found for t in m.values() if isinstance(t, torch.Tensor))
         res.append(('present' if found else '', max(steps) if steps else None, size))
-    none = 'none kept' if not _remembers(opt) else 'never stepped' if any(m for m,*_ in res) or not len(_trained_lrs(learn)) else 'cleared'
+    none = 'none kept' if not _remembers(opt) else 'never stepped' if any(m for m,*_ in res) or not created else 'cleared' if len(_trained_lrs(learn)) else 'empty'
     return [(m or none, s, b) for m,s,b in res]
 
 def _trained_lrs(learn):
@@ -132,24 +137,31 @@ def _check_learner(learn):
 def _read(learn):
     "The report, not measured, and its layers as modules: (group, name, module)"
     _check_learner(learn)
-    opt,lists,created = _lists(learn)
+    opt,lists,created,lr = _lists(learn)
     fastai,modes,hold,bn = isinstance(opt, Optimizer),_train_modes(learn),_has(learn, HoldNorm),_has(learn, BnFreeze)
     noted = {} if opt is None else _states(opt)[1]
     trains = [any(p.requires_grad for p in ps) for ps in lists]
     def param(k, p, m):
         note = noted.get(p, {})
-        return ParamRecord(k, None if isinstance(p, nn.parameter.UninitializedTensorMixin) else tuple(p.shape), p.requires_grad, isinstance(m, norm_types), bool(note.get('force_train')), fastai and not note.get('do_wd', True),
-                     fastai and not p.requires_grad and p.grad is not None)
+        return ParamRecord(k, None if isinstance(p, nn.parameter.UninitializedTensorMixin) else tuple(p.shape), p.requires_grad, isinstance(m, norm_types), bool(note.get('force_train')), fastai and not note.get('do_wd', True), _grad(p) is not None, bool(_memory_of(opt, p)),
+                     fastai and not p.requires_grad and _grad(p) is not None)
     def held(g, m, ps):
         if bn and isinstance(m, bn_types) and not next((p.requires_grad for p in m.parameters()), True): return 'BnFreeze'
         return 'HoldNorm' if hold and g is not None and getattr(m, 'running_mean', None) is not None and holds(g, len(lists), trains[g]) else ''
     owned = _owned(learn.model, lists)
     layers = [(g, Layer(name, type(m).__name__, [param(k, p, m) for k,p in ps.items()], old, _norm_of(m, modes, held(g, m, ps)) if is_first and _is_norm(m) else None)) for g,name,m,ps,old,is_first in owned]
-    groups = [ParamGroup(i, [l for g,l in layers if g==i], *(_hyper(opt.hypers[i], k) for k in ('lr','mom','wd')), *memory) for i,memory in enumerate(_memories(learn, opt, lists))]
+    groups = [ParamGroup(i, [l for g,l in layers if g==i], *(_hyper(opt.hypers[i], k) for k in ('lr','mom','wd')), *memory) for i,memory in enumerate(_memories(learn, opt, lists, created))]
     n,last,top = _last_fit(learn, opt)
-    report = FreezeReport(groups, [l for g,l in layers if g is None], _name(learn, opt), created, _adaptive(opt), hold, bn, float(_number(learn.lr)) if _is_number(learn.lr) else 1e-3,
-                          None if learn.wd is None else float(learn.wd), n, last, top, date=datetime.now().astimezone().isoformat(timespec='seconds'))
+    report = FreezeReport(groups, [l for g,l in layers if g is None], _name(learn, opt), created, _adaptive(opt), opt.frozen_idx if created else None, hold, bn, _each(lr, len(groups), 'learn.lr'),
+                          None if learn.wd is None else _each(learn.wd, len(groups), 'learn.wd'), n, last, top, date=datetime.now().astimezone().isoformat(timespec='seconds'))
     return report,[(g, name, m) for g,name,m,*_ in owned]
+
+def _grad(p): return None if isinstance(p, nn.parameter.UninitializedTensorMixin) else p.grad
+
+def _each(v, n, name):
+    "`v`, a number, a slice or a list, for each of `n` groups, by fastai's rules"
+    _check_lr(v, name, zero=True)
+    return tuple(_per_group(v, n, name)) if n else ()
 
 def _name(learn, opt): return type(opt.opt).__name__ if isinstance(opt, OptimWrapper) else _opt_name(learn)
 
@@ -253,22 +265,26 @@ def _hold(learn, norm):
     if norm=='train': learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, HoldNorm)])
     elif not _has(learn, HoldNorm): learn.add_cb(HoldNorm())
 
-def _check_shapes(report):
+def _check_can(learn, report):
+    "Refuse what torch cannot freeze or unfreeze"
     lazy = [f'{l.name}.{p.name}' for g in report.groups for l in g.layers for p in l.params if p.shape is None]
     if lazy: raise ValueError(f"learn.model has parameters without a shape yet ({', '.join(lazy[:3])}), which torch cannot freeze: run it on one batch first, `learn.model(learn.dls.one_batch()[0])`")
+    whole = [n for n,p in learn.model.named_parameters() if not (p.is_floating_point() or p.is_complex())]
+    if whole: raise ValueError(f"learn.model has parameters of whole numbers ({', '.join(whole[:3])}), which torch cannot train: make them buffers, `register_buffer`")
 
 def freeze_to(
     learn:Learner, # Changed in place
     n:int, # First group that trains; negative: counted from the end; as many as there are groups: all are frozen
     keep_state:bool=False, # Keep the optimizer's memory, which fastai clears
-    norm:str='as is' # 'eval': hold running statistics of all groups but the last and of frozen ones, and freeze the weights of normalisation in frozen groups; 'train': let both move; 'as is': as it was before
+    norm:str='as is' # 'eval': hold running statistics of all groups but the last and of frozen ones (of the only group, too: wrong for a network that is trained from scratch), and freeze the weights of normalisation in frozen groups; 'train': let both move; 'as is': as it was before
 )->None:
     """Freeze the parameter groups before `n` and train the others. What `norm` says lasts through fits, until it is called with another.
     ValueError for a group that is not there, before anything has changed."""
     report,_ = _read(learn)
     _check_norm(norm)
+    _check_keep(keep_state)
     n = _index(n, len(report.groups))
-    _check_shapes(report)
+    _check_can(learn, report)
     if learn.opt is None: learn.create_opt()
     if norm!='as is': _hold(learn, norm)
     with warnings.catch_warnings():
@@ -281,23 +297,30 @@ def freeze_to(
 
 def _far(t): return t.device.type!='cpu'
 
-class _Frozen:
-    "What `freeze_to` changes, so that `restore` takes it back. Tensors are kept, not copied: `freeze_to` drops them, and does not write to them"
-    def __init__(self, learn):
-        self.learn,self.opt,self.lr = learn,learn.opt,learn.lr
-        self.cbs = list(learn.cbs)
-        self.params = [(p, p.requires_grad, p.grad) for p in learn.model.parameters()]
-        if self.opt is None: return
-        self.idx,holders = self.opt.frozen_idx,[self.opt, *([self.opt.opt] if isinstance(self.opt, OptimWrapper) else [])]
-        self.states = [(o, o.state, [(p, d, dict(d)) for p,d in o.state.items()]) for o in holders]
-        self.memory,self.away = {p:_memory_of(self.opt, p) for ps in self.opt.param_lists for p in ps},{}
+def _marks(opt):
+    "What changes when an optimizer steps: its tensors, their versions, its numbers"
+    if opt is None: return {}
+    return {(p,k):(id(v), v._version) if isinstance(v, torch.Tensor) else v for ps in opt.param_lists for p in ps for k,v in _memory_of(opt, p).items()}
 
-    def _trained(self):
-        "Whether the optimizer has a memory that it did not have then"
-        return any(v is not self.memory[p].get(k) for p in self.memory for k,v in _memory_of(self.opt, p).items() if isinstance(v, torch.Tensor))
+_OWN = 'frozen_idx','count','slow_weights' # Attributes of an optimizer; the last two are Lookahead's
+
+class _Frozen:
+    "`freeze_to`, such that `restore` takes it back. Tensors are kept, not copied: `freeze_to` drops them, and does not write to them"
+    def __init__(self, learn, n, keep_state=False, norm='as is'):
+        self.learn,self.opt,self.lr,self.cbs,self.away = learn,learn.opt,learn.lr,list(learn.cbs),{}
+        self.params = [(p, p.requires_grad, p.grad) for p in learn.model.parameters()]
+        holders = [] if self.opt is None else [self.opt, *([self.opt.opt] if isinstance(self.opt, OptimWrapper) else [])]
+        self.states = [(o, o.state, [(p, d, dict(d)) for p,d in o.state.items()]) for o in holders]
+        self.own = {k:vars(self.opt)[k] for k in _OWN if k in vars(self.opt)} if holders else {}
+        try: freeze_to(learn, n, keep_state, norm)
+        except BaseException: self.marks = _marks(learn.opt); self.restore(); raise
+        self.marks = _marks(learn.opt)
+        self.spare()
+
+    def _trained(self): return _marks(self.learn.opt)!=self.marks
 
     def spare(self):
-        "Hold no more than `restore` can use: no memory once the optimizer has a new one, and what was cleared on the CPU, not on the GPU"
+        "Hold no more than `restore` can use: no memory once the optimizer has trained, and what was cleared on the CPU, not on the GPU"
         if self.opt is None or self.learn.opt is not self.opt: return
         trained = self._trained()
         self.params = [(p, rg, g if g is None or p.grad is g else None if trained else g.cpu() if _far(g) else g) for p,rg,g in self.params]
@@ -309,24 +332,23 @@ class _Frozen:
                     elif _far(v): items[k],self.away[id(d), k] = v.cpu(),v.device
                     else: continue
                     d.pop(k, None)
-                    self.memory[p].pop(k, None)
+        if trained: self.own.pop('slow_weights', None)
 
     def restore(self)->bool: # Whether the optimizer is as before, too
         "Everything as before. An optimizer that has trained since, or is another one by now, keeps the memory that it has"
         learn,opt = self.learn,self.learn.opt
+        trained = self._trained()
         for p,rg,grad in self.params:
             p.requires_grad_(rg)
-            if p.grad is None and grad is not None: p.grad = grad.to(p.device)
+            if not rg or p.grad is None: p.grad = None if grad is None else grad.to(p.device) # frozen ones would go on moving
         for cb in {*learn.cbs}^{*self.cbs}:
             if isinstance(cb, HoldNorm): (learn.add_cb if cb in self.cbs else learn.remove_cb)(cb)
         if {*learn.cbs}=={*self.cbs}: learn.cbs[:] = self.cbs # in their order
-        if opt is not self.opt:
-            if self.opt is not None or any(_memory_of(opt, p) for ps in opt.param_lists for p in ps): return False
-            learn.opt,learn.lr = None,self.lr
-            return True
-        if opt is None: return True
-        trained = self._trained()
-        opt.frozen_idx = self.idx
+        if self.opt is None and not trained: learn.opt,learn.lr = None,self.lr
+        if self.opt is None or opt is not self.opt: return self.opt is None and not trained
+        for k in _OWN:
+            if k in self.own and (k=='frozen_idx' or not trained): setattr(opt, k, self.own[k])
+            elif k not in self.own and not trained: vars(opt).pop(k, None)
         for o,state,entries in self.states:
             if not trained:
                 if o.state is not state: o.state = state
@@ -340,14 +362,16 @@ class _Frozen:
         return not trained
 
 # %% ../nbs/12_freezing.ipynb #c018
-def _rates_of(learn, v, n, name):
+def _rates_of(v, n, name):
     "Rates of a fit, shape (steps, n): of a schedule at 101 even positions, of rates once"
     if not callable(v):
         _check_lr(v, name, zero=True)
         return np.array([_per_group(v, n, name)])
     rows = []
     for pos in np.linspace(0, 1, 101):
-        row = np.atleast_1d(np.asarray(v(float(pos)), float))
+        row = v(float(pos))
+        try: row = np.atleast_1d(np.asarray(row.detach().cpu() if isinstance(row, torch.Tensor) else row, float))
+        except (TypeError, ValueError): raise TypeError(f"{name} gives {row!r} at {pos:g}: expected a rate, or one for each parameter group") from None
         if row.ndim!=1 or len(row) not in (1, n): raise ValueError(f"{name} gives {row.tolist()} at {pos:g}: expected one rate, or {n} for {n} parameter groups")
         if not np.isfinite(row).all() or (row<0).any(): raise ValueError(f"{name} gives {row.tolist()} at {pos:g}: a rate is 0 or more, and finite")
         rows.append(np.broadcast_to(row, n))
@@ -363,8 +387,8 @@ def preview_freeze(
     "What `freeze_to(learn, n, keep_state, norm)` would change, in sentences. ValueError for a group that is not there"
     before = freeze_report(learn)
     after = frozen_to(before, n, keep_state, norm)
-    _check_shapes(before)
-    return freeze_diff(before, after, _rates_of(learn, before.lr if lr is None else lr, len(before.groups), 'lr')[0].tolist())
+    _check_can(learn, before)
+    return freeze_diff(before, after, _rates_of(before.lr if lr is None else lr, len(before.groups), 'lr')[0].tolist())
 
 def preflight(
     learn:Learner, # Any fastai learner; it is only looked at
@@ -372,11 +396,11 @@ def preflight(
     freeze_to:int|None=None, # Look at a fit after `freeze_to(learn, freeze_to, keep_state, norm)`; None: at a fit now
     keep_state:bool=False, # As for `freeze_to`
     norm:str='as is', # As for `freeze_to`
-    wd:float|None=None # Weight decay that the fit is given; None: `learn.wd`
+    wd:float|list|None=None # Weight decay that the fit is given; None: `learn.wd`
 )->Preflight:
     "What in the coming fit is known to make the loss spike, worst first. ValueError for rates or groups that cannot be right"
     before = freeze_report(learn)
     if freeze_to is None and (keep_state or norm!='as is'): raise ValueError(f"keep_state={keep_state}, norm={norm!r}: they are options of freezing; give `freeze_to`, too")
     after = before if freeze_to is None else frozen_to(before, freeze_to, keep_state, norm)
-    lrs = _rates_of(learn, before.lr if sched_or_lr is None else sched_or_lr, len(before.groups), 'sched_or_lr')
-    return spike_risks(before, after, lrs, before.wd if wd is None else wd)
+    lrs = _rates_of(before.lr if sched_or_lr is None else sched_or_lr, len(before.groups), 'sched_or_lr')
+    return spike_risks(before, after, lrs, before.wd if wd is None else _each(wd, len(before.groups), 'wd'), keep_state, norm)

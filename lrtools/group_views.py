@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from .groups import FreezeReport, _big, _check_group, _family, _lr, frozen_to
+from .groups import FreezeReport, _big, _check_group, _check_report, _check_same, _family, _lr, frozen_to
 from .views import _frame, _inches, _palette, png
 
 # %% ../nbs/21_group_views.ipynb #c007
@@ -178,7 +178,8 @@ def plot_groups(
     log:bool=False # Logarithmic lengths
 )->Axes: # `ax`
     "A bar for each group, long by its parameters: solid what trains, hatched what is frozen, with state, rate and normalisation in words. ValueError for a group that is not there"
-    if not isinstance(report, FreezeReport): raise TypeError(f"report={report!r}: expected a `FreezeReport`, of `freeze_report(learn)`")
+    _check_report('report', report)
+    if after is not None: _check_same(report, after)
     if unfolded is not None: _check_group('unfolded', unfolded, report)
     _Bars(report, ax, unfolded, log).show(report if after is None else after)
     return ax
@@ -195,10 +196,9 @@ def figure_of_groups(
 
 def _alt(report):
     "The picture of `report` in words"
-    rows = report.table()[1:]
-    return 'Parameter groups: '+'; '.join(f'{r[0]}, {r[2]} parameters, {_trained(r[3])}, lr {r[4]}, {r[6]}' for r in rows)+'.'
+    return 'Parameter groups: '+'; '.join(f'{r[0]}, {r[2]} parameters, {_trained(r[3])}, lr {r[4]}'+(f', {r[6]}' if r[6]!='–' else '') for r in report.table()[1:])+'.'
 
-def _trained(s): return {'all': 'trainable', 'none': 'frozen'}.get(s, s)
+def _trained(s): return {'all': 'trainable', 'none': 'frozen'}.get(s, s+' trainable')
 
 @patch
 def _ipython_display_(self:FreezeReport):

@@ -21,8 +21,9 @@ from .curve import VERSION, _unpack, exact_lr, fmt_lr
 
 # %% ../nbs/04_groups.ipynb #c006
 MEMORY = {'present': 'has seen steps',
-          'cleared': 'cleared: the next fit begins without it',
+          'cleared': 'was cleared: the next fit begins without it',
           'never stepped': 'has not stepped yet',
+          'empty': 'is empty; whether it ever stepped is not recorded',
           'none kept': 'this optimizer keeps none'}
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class ParamRecord:
     norm:bool = False # Belongs to a normalisation layer of a kind that fastai's `train_bn` looks at (not GroupNorm)
     forced:bool = False # `freeze_to` leaves it trainable in a frozen group, as fastai's `train_bn` asks
     no_wd:bool = False # Exempt from weight decay
+    has_grad:bool = False # It has a gradient (zeros after a fit), so it has trained before
+    has_memory:bool = False # The optimizer remembers something of it
     left_over:bool = False # Frozen, but with a gradient from before, so that fastai's optimizers go on with weight decay and momentum
 
     @property
@@ -139,10 +142,11 @@ class FreezeReport(_Counts):
     opt:str = '' # Optimizer
     created:bool = True # It exists; if not, the groups are those that it will be made with
     adaptive:bool = False # It divides by the size of past gradients, as Adam does, so that steps without memory are large
+    frozen_idx:int|None = None # What the optimizer says; tells which boundary is meant where several would look the same
     hold_norm:bool = False # A `HoldNorm` callback is there (see `freeze_to`)
     bn_freeze:bool = False # fastai's `BnFreeze` callback is there
-    lr:float = 1e-3 # What a fit takes that is given no rate, `learn.lr`
-    wd:float|None = None # What the next fit sets, `learn.wd`; None: it leaves the weight decay as it is
+    lr:tuple = () # What a fit takes that is given no rate, `learn.lr`, for every group
+    wd:tuple|None = None # What the next fit sets, `learn.wd`, for every group; None: it leaves the weight decay as it is
     n_steps:int = 0 # Batches of the last recorded fit
     last_lr:tuple = () # Rate of every group at its last batch; () where nothing is recorded
     top_lr:tuple = () # The highest rate of every group in it
@@ -155,20 +159,27 @@ class FreezeReport(_Counts):
     @property
     def freeze_to(self):
         "The `n` of the `freeze_to(n)` that gives what is there, or None: some `requires_grad` was set by hand"
-        return next((n for n in range(len(self.groups)+1) if all(p.trainable==(g.index>=n or p.forced) for g in self.groups for p in g._params)), None)
+        fits = [n for n in range(len(self.groups)+1) if all(p.trainable==(g.index>=n or p.forced) for g in self.groups for p in g._params)]
+        return self.frozen_idx if self.frozen_idx in fits else next(iter(fits), None)
 
 # %% ../nbs/04_groups.ipynb #c014
 _ROWS = 16 # of a table, before groups in the same state share one
 
 def _n(n, one): return f"{n:,} {one}{'' if n==1 else 's'}"
 
+def _digits(v):
+    "`v` in three digits, whole from 100 on"
+    return f'{v:,.0f}' if v>=99.95 else f'{v:.3g}'
+
 def _big(n):
     "A count in three digits: 11.2M"
-    for size,unit in ((1e9,'B'), (1e6,'M'), (1e4,'k')):
-        if n>=size: return f"{n/(1e3 if unit=='k' else size):.3g}{unit}"
-    return f'{n:,}'
+    if n<1e4: return f'{n:,}'
+    size,unit = next(o for o in ((1e3,'k'), (1e6,'M'), (1e9,'B'), (1e12,'T')) if n<999.5*o[0] or o[1]=='T')
+    return _digits(n/size)+unit
 
-def _bytes(n): return next(f'{n/s:.3g} {u}' for s,u in ((2**30,'GiB'), (2**20,'MiB'), (2**10,'KiB'), (1,'bytes')) if n>=s or s==1)
+def _bytes(n):
+    size,unit = next(o for o in ((1,'bytes'), (2**10,'KiB'), (2**20,'MiB'), (2**30,'GiB')) if n<999.5*o[0] or o[1]=='GiB')
+    return f'{_digits(n/size)} {unit}'
 
 def _spans(ix):
     "Indices as '0-1, 4'"
@@ -194,7 +205,7 @@ def _memory_words(g):
     if g.memory!='present': return g.memory
     return (_n(g.steps, 'step') if g.steps else 'present')+f', {_bytes(g.n_memory)}'
 
-def _trains(g): return f'part, {_big(g.n_trainable)}' if g.trains=='part' else g.trains or '–'
+def _trains(g): return f'{_big(g.n_trainable)} of them' if g.trains=='part' else g.trains or '–'
 
 def _folded(report, most=_ROWS):
     "Groups as lists of neighbours that share a row"
@@ -211,10 +222,10 @@ def _row(gs):
     layers,a,b = [l for g in gs for l in g.layers],gs[0],gs[-1]
     lazy = sum(g.n_lazy for g in gs)
     n = _big(sum(g.n_params for g in gs))+(f' and {lazy} without a shape yet' if lazy else '')
-    states = [*dict.fromkeys(_trains(g) for g in gs)]
-    what = f'{a.index}: {a.name}' if a is b else f'{a.index}-{b.index}: {a.name} to {b.name}'
-    return [what, f'{len(layers)}', n, states[0] if len(states)==1 else 'part' if len({g.trains for g in gs})>1 else 'part, '+_big(sum(g.n_trainable for g in gs)),
-            _range([g.lr for g in gs], _lr), _range([g.wd for g in gs], lambda v: '–' if v is None else f'{v:g}'), _norm_words([l for g in gs for l in g.norms]),
+    kinds = {g.trains for g in gs}
+    trains = _trains(a) if a is b else kinds.pop() or '–' if len(kinds)==1 and 'part' not in kinds else f'{_big(sum(g.n_trainable for g in gs))} of them'
+    what = f'{a.index}'+(f': {a.name}' if a.name else '') if a is b else f'{a.index}-{b.index}: {a.name} to {b.name}'
+    return [what, f'{len(layers)}', n, trains, _range([g.lr for g in gs], _lr), _range([g.wd for g in gs], lambda v: '–' if v is None else f'{v:g}'), _norm_words([l for g in gs for l in g.norms]),
             _range([_memory_words(g) for g in gs], str)]
 
 def _notes(r):
@@ -224,8 +235,11 @@ def _notes(r):
     if exempt and any(g.wd for g in r.groups): res.append(f"{_n(exempt, 'tensor')} (biases, normalisation) {'is' if exempt==1 else 'are'} exempt from weight decay.")
     shared = [f'{l.name}.{s}' for g in r.groups for l in g.layers for s in l.shared]
     if shared: res.append(f"Shared with an earlier layer, and counted there: {', '.join(shared[:4])}{f' and {len(shared)-4} more' if len(shared)>4 else ''}.")
-    left = [g.index for g in r.groups if any(p.left_over for p in g._params)]
-    if left: res.append(f"Frozen weights of {_groups(left)} have a gradient left over, so weight decay and momentum still move them; `freeze_to(learn, {len(r.groups) if r.freeze_to is None else r.freeze_to})` of lrtools ends that.")
+    left = [g for g in r.groups if any(p.left_over for p in g._params)]
+    moved = [w for w,on in (('weight decay', any(g.wd for g in left) or any(r.wd or ())), ('momentum', any(g.memory=='present' and g.mom for g in left))) if on]
+    if left and moved:
+        way = 'set `p.grad = None` for the frozen ones' if r.freeze_to is None else f'`freeze_to(learn, {r.freeze_to}, keep_state=True)` of lrtools'
+        res.append(f"Frozen weights of {_groups([g.index for g in left])} have a gradient left over from before, so {' and '.join(moved)} would go on moving them in a fit; {way} ends that.")
     if r.outside: res.append(f"In no group, so never trained: {', '.join(l.name or l.kind for l in r.outside[:4])}{f' and {len(r.outside)-4} more' if len(r.outside)>4 else ''} ({_big(sum(l.n_params for l in r.outside))} parameters).")
     if r.seconds is not None:
         saved,grad = (sum(getattr(l, k) or 0 for g in r.groups for l in g.layers) for k in ('n_saved','n_grad'))
@@ -278,8 +292,10 @@ def from_json(cls:FreezeReport,
 )->FreezeReport:
     "The report that `to_json` wrote"
     d = _unpack(json.loads(s), 'FreezeReport')
-    groups = [ParamGroup(**{**g, 'layers': [_layer(l) for l in g['layers']]}) for g in d['groups']]
-    return cls(**{**d, 'groups': groups, 'outside': [_layer(l) for l in d['outside']]})
+    try:
+        groups = [ParamGroup(**{**g, 'layers': [_layer(l) for l in g['layers']]}) for g in d['groups']]
+        return cls(**{**d, 'groups': groups, 'outside': [_layer(l) for l in d['outside']]})
+    except (KeyError, TypeError) as e: raise ValueError(f"this is no whole FreezeReport: {e!r}") from None
 
 # %% ../nbs/04_groups.ipynb #c022
 NORMS = 'as is','train','eval' # What `freeze_to` can do with normalisation layers
@@ -291,15 +307,21 @@ def _index(n, n_groups):
     if not -n_groups<=n<=n_groups: raise ValueError(f"n={n}: the learner has {_n(n_groups, 'parameter group')}; expected 0 (all train) to {n_groups} (all frozen), or {-n_groups} to -1, counted from the end")
     return int(n)+n_groups*(n<0)
 
+def _check_report(name, o):
+    if not isinstance(o, FreezeReport): raise TypeError(f"{name}={o!r}: expected a `FreezeReport`, of `freeze_report(learn)`")
+
+def _check_keep(keep_state):
+    if not isinstance(keep_state, bool): raise TypeError(f"keep_state={keep_state!r}: expected True or False")
+
 def _check_norm(norm):
-    if norm not in NORMS: raise ValueError(f"norm={norm!r}: expected one of {list(NORMS)}")
+    if not isinstance(norm, str) or norm not in NORMS: raise ValueError(f"norm={norm!r}: expected one of {list(NORMS)}")
 
 def holds(
     group:int, # Index
     n_groups:int, # How many there are
     trains:bool # Whether any parameter of that group trains
 )->bool:
-    "Whether `HoldNorm` keeps the statistics of this group: it does in frozen groups, and in every group but the last, whose statistics are new"
+    "Whether `HoldNorm` keeps the statistics of this group: it does in frozen groups, and in every group but the last, whose statistics are new (where there is one group only, in that)"
     return n_groups==1 or group<n_groups-1 or not trains
 
 def _norm_after(l, g, params, report, hold, trains):
@@ -318,21 +340,33 @@ def frozen_to(
     norm:str='as is' # 'train', 'eval' or 'as is', see `freeze_to`
 )->FreezeReport:
     "The report after `freeze_to(learn, n, keep_state, norm)`. ValueError for an `n` that is not there"
+    _check_report('report', report)
     n = _index(n, len(report.groups))
+    _check_keep(keep_state)
     _check_norm(norm)
     hold = norm=='eval' or (norm=='as is' and report.hold_norm)
+    any_present = any(g.memory=='present' for g in report.groups)
     def param(p, g):
         forced = p.forced if norm=='as is' or not p.norm else norm=='train'
-        return replace(p, forced=forced, trainable=g.index>=n or forced, left_over=False)
+        trainable = g.index>=n or forced
+        return replace(p, forced=forced, trainable=trainable, has_grad=p.has_grad and trainable, has_memory=p.has_memory and keep_state, left_over=False)
     def group(g):
         layers = [replace(l, params=[param(p, g) for p in l.params], n_saved=None, n_grad=None) for l in g.layers]
         trains = any(p.trainable for l in layers for p in l.params)
         layers = [replace(l, norm=_norm_after(l, g, l.params, report, hold, trains)) for l in layers]
-        memory = {} if keep_state or g.memory=='none kept' else dict(memory='cleared' if report.n_steps else 'never stepped', steps=None, n_memory=0)
+        kept = g.memory=='none kept' or keep_state and (g.memory=='present' or any_present)
+        memory = {} if kept else dict(memory='cleared' if report.n_steps else 'empty', steps=None, n_memory=0)
         return replace(g, layers=layers, **memory)
-    return replace(report, groups=[group(g) for g in report.groups], created=True, hold_norm=hold, seconds=None, bs=None)
+    return replace(report, groups=[group(g) for g in report.groups], created=True, frozen_idx=n, hold_norm=hold, seconds=None, bs=None)
 
 # %% ../nbs/04_groups.ipynb #c025
+def _check_same(before, after):
+    "Refuse what are not two reports of the same groups"
+    for name,o in (('before', before), ('after', after)): _check_report(name, o)
+    shape = lambda r: [[(l.name, len(l.params)) for l in g.layers] for g in r.groups]
+    if shape(before)!=shape(after):
+        raise ValueError(f"the reports have different groups ({len(before.groups)} of {_big(before.n_params)} parameters before, {len(after.groups)} of {_big(after.n_params)} after): take both of one learner, with one splitter")
+
 @dataclass(frozen=True)
 class FreezeDiff:
     "What is different between two reports of a learner"
@@ -358,7 +392,7 @@ def _said_trains(a, b):
         moved = {(g.index, l.name) for g,h in zip(a.groups, b.groups) for l,m in zip(g.layers, h.layers) if any(p.trainable!=q.trainable and q.trainable==on for p,q in zip(l.params, m.params))}
         gs = [a.groups[i] for i in changed]
         k,total = len(moved),sum(bool(l.params) for g in gs for l in g.layers)
-        yield f"{verb} {_only(len(a.groups), changed)} ({_big(sum(changed.values()))} parameters, {f'{k} of ' if k<total else ''}{_n(total, 'layer')})"
+        yield f"{verb} {_only(len(a.groups), changed)} ({'1 parameter' if sum(changed.values())==1 else _big(sum(changed.values()))+' parameters'}, {f'{k} of ' if k<total else ''}{_n(total, 'layer')})"
 
 def _said_memory(a, b):
     lost = [g.index for g,h in zip(a.groups, b.groups) if g.memory=='present' and h.memory!='present']
@@ -385,7 +419,9 @@ def times(
     "How many times `b` the rate `a` is, in words"
     if not b or not a: return ''
     f = a/b
-    return 'the same as' if .99<f<1.01 else f'{f:.2g}x' if f<100 else f'{round(f, 1-len(str(int(f)))):,.0f}x'
+    if .99<f<1.01: return 'the same as'
+    if f<1: return f'1/{_digits(float(f"{1/f:.2g}"))} of'
+    return f'{_digits(float(f"{f:.2g}"))}x'
 
 def _said_rates(a, b, rates):
     "Sentences on the rates of the groups that would begin to train, beside those of the last fit"
@@ -411,11 +447,7 @@ def freeze_diff(
     lrs:list|None=None # Rates of the coming fit, one per group, to compare with the last ones
 )->FreezeDiff:
     "What is different, in plain sentences. ValueError for reports with different groups"
-    for name,o in (('before', before), ('after', after)):
-        if not isinstance(o, FreezeReport): raise TypeError(f"{name}={o!r}: expected a `FreezeReport`, of `freeze_report(learn)`")
-    shape = lambda r: [[(l.name, len(l.params)) for l in g.layers] for g in r.groups]
-    if shape(before)!=shape(after):
-        raise ValueError(f"the reports have different groups ({len(before.groups)} of {_big(before.n_params)} parameters before, {len(after.groups)} of {_big(after.n_params)} after): take both of one learner, with one splitter")
+    _check_same(before, after)
     if lrs is not None and len(lrs)!=len(before.groups): raise ValueError(f"lrs has {len(lrs)} rates for {_n(len(before.groups), 'parameter group')}")
     return FreezeDiff(before, after, tuple(s for f in (_said_trains, _said_memory, _said_norm) for s in f(before, after))+tuple(_said_rates(before, after, lrs)))
 
@@ -438,7 +470,7 @@ class Finding:
     why:str # Why that can make the loss spike
     avoid:str # A line of code that avoids it
 
-_LOOKED = 'first rates, optimizer memory, warm-up, BatchNorm, rates of groups that begin to train, weight decay'
+def _sentence(s): return s[:1].upper()+s[1:]+'.'
 
 @dataclass(frozen=True)
 class Preflight:
@@ -451,12 +483,17 @@ class Preflight:
     def __len__(self): return len(self.findings)
     def __iter__(self): return iter(self.findings)
     def __getitem__(self, i): return self.findings[i]
+    @property
+    def note(self):
+        "What could not be looked at, or ''"
+        return '' if self.before.n_steps else 'No fit is recorded (`lr_find` overwrites the record), so rates were not compared with earlier ones.'
     def __repr__(self):
-        if not self.findings: return f'No known cause of a spike found. Looked at: {_LOOKED}.'
-        return '\n'.join(f'{SEVERITY[f.severity]}: {f.what}. {f.why}.\n    {f.avoid}' for f in self.findings)
+        if not self.findings: return ' '.join(filter(None, ['No known cause of a spike found. Looked at: first rates, optimizer memory, warm-up, BatchNorm, rates of groups that begin to train, weight decay.', self.note]))
+        return '\n'.join([*(f'{SEVERITY[f.severity]}: {_sentence(f.what)} {_sentence(f.why)}\n    {f.avoid}' for f in self.findings), *[self.note][:bool(self.note)]])
     def _repr_markdown_(self):
         if not self.findings: return repr(self)
-        return '\n'.join(['| | what | why | avoid it by |', '|---|---|---|---|', *(f'| **{SEVERITY[f.severity]}** | {f.what} | {f.why} | `{f.avoid}` |' for f in self.findings)])
+        rows = [f'| **{SEVERITY[f.severity]}** | {_sentence(f.what)} | {_sentence(f.why)} | `{f.avoid}` |' for f in self.findings]
+        return '\n'.join(['| | what | why | avoid it by |', '|---|---|---|---|', *rows, *(['', self.note] if self.note else [])])
 
 # %% ../nbs/04_groups.ipynb #c031
 @dataclass(frozen=True)
@@ -466,7 +503,7 @@ class _Case:
     b:FreezeReport # after
     first:np.ndarray # Rate of each group at the first step
     top:np.ndarray # The highest
-    wd:float|None # That the fit sets
+    wd:tuple|None # That the fit sets
 
     @property
     def ix(self):
@@ -479,28 +516,41 @@ class _Case:
     @property
     def emptied(self):
         "Groups that have been trained and whose memory is gone, or will be"
-        had = lambda g: g.memory in ('present','cleared')
-        return [g.index for g,h in zip(self.a.groups, self.b.groups) if had(g) and h.memory!='present' and h.n_trainable]
+        return [g.index for g,h in zip(self.a.groups, self.b.groups) if g.memory in ('present','cleared') and h.memory!='present' and h.n_trainable]
     @property
     def fresh(self):
-        "Groups that begin to train: told by the difference, or by a memory that somebody has cleared, as `unfreeze` does"
+        "Groups that begin to train: told by the difference, by gradients that only others have, or by a memory that only others have"
         new = [g.index for g,h in zip(self.a.groups, self.b.groups) if h.state=='trainable' and g.n_trainable<h.n_trainable]
-        if new or any(g.memory=='present' for g in self.a.groups) or not self.emptied: return new
-        return [i for i in self.ix[:-1] if self.b.groups[i].state=='trainable']
+        if new or not self.a.n_steps: return new
+        on = [g for g in self.b.groups if g.state=='trainable']
+        for k in ('has_grad','has_memory'):
+            old = [g.index for g in on if any(getattr(p, k) for p in g._params if not p.norm)]
+            if old: return [g.index for g in on if g.index not in old]
+        return []
+
     def said(self, ix): return _only(len(self.b.groups), ix)
-    def freezing(self, **kw): return f"freeze_to(learn, {self.b.freeze_to or 0}, {', '.join(f'{k}={v!r}' for k,v in kw.items())})"
-    def lr(self, ix): return _range(sorted({float(f'{self.first[i]:.3g}') for i in ix}), _lr)
+    def lr(self, ix, of=None): return _range(sorted({float(f'{(self.first if of is None else of)[i]:.3g}') for i in ix}), _lr)
     @property
     def head(self): return float(self.top[self.ix[-1]])
 
-def _exact(lr): return exact_lr(float(f'{lr:.2g}'))
+    def cycle(self, head, like=None, wd='', most=JUMP):
+        "A one-cycle up to `head`, with lower rates below it where groups are fresh, or where `like` has them; at most `most` times what was tried"
+        like = self.top if like is None else like
+        first,last = self.ix[0],self.ix[-1]
+        f = like[first]/like[last] if 0<like[first]<like[last]*HEAD else 1/100 if self.fresh and first!=last else 1.
+        hi = min(head, most*self.a.top_lr[last]) if self.a.top_lr and self.a.top_lr[last]>0 and last not in self.fresh else head
+        lo = min(hi*f, most*self.a.top_lr[first]) if self.a.top_lr and self.a.top_lr[first]>0 and first not in self.fresh else hi*f
+        k,n = first,len(self.b.groups)
+        if k<n-1: lo = hi*(lo/hi)**((n-1)/(n-1-k)) # a slice is spread over all groups, the frozen ones, too
+        e = lambda v: exact_lr(float(f'{v:.2g}'))
+        return f"learn.fit_one_cycle(1, {e(hi) if lo>.99*hi else f'slice({e(lo)}, {e(hi)})'}{wd})"
 
 def _rate_jump(c):
     ix = [i for i in c.ix if c.a.top_lr and c.a.groups[i].n_trainable and i not in c.fresh and c.a.top_lr[i]>0 and c.first[i]>=JUMP*c.a.top_lr[i]]
     if not ix: return
     f = max(c.first[i]/c.a.top_lr[i] for i in ix)
     yield Finding('rate jump', 3 if f>=ENDED else 2, f'{c.said(ix)} would begin at {c.lr(ix)}, {times(f, 1)} the highest rate of the last fit',
-                  'a rate that these weights have not met can be past the one where training diverges', f'learn.fit_one_cycle(1, {_exact(max(c.a.top_lr[i] for i in c.ix))})')
+                  'a rate that these weights have not met can be past the one where training diverges', c.cycle(c.a.top_lr[c.ix[-1]], c.a.top_lr))
 
 def _restart(c):
     "The last fit cooled down; this one begins hot, or climbs again"
@@ -509,11 +559,11 @@ def _restart(c):
     hot = [i for i in cooled if i not in c.warms and c.a.last_lr[i]*ENDED<=c.first[i]<JUMP*c.a.top_lr[i] and c.first[i]*ENDED>=c.a.top_lr[i]]
     if hot:
         yield Finding('rate jump', 2, f'{c.said(hot)} would begin at {c.lr(hot)}, {times(c.first[hot[-1]], c.a.last_lr[hot[-1]])} the rate at which the last fit ended, without warm-up',
-                      'a fit that cooled down ends in a narrow place, which a sudden high rate leaves', f'learn.fit_one_cycle(1, {_exact(c.head)})')
+                      'a fit that cooled down ends in a narrow place, which a sudden high rate leaves', c.cycle(c.head))
     again = [i for i in cooled if i in c.warms and c.top[i]>=.5*c.a.top_lr[i]]
-    if again:
-        yield Finding('re-warming', 1, f'the rate of {c.said(again)} climbs again to {_lr(float(c.top[again[-1]]))}, {times(c.top[again[-1]], c.a.last_lr[again[-1]])} the rate at which the last fit ended',
-                      'the loss rises on the way up and is lower only after the way down', f'learn.fit_one_cycle(1, {_exact(c.head/10)})')
+    if again and not c.fresh:
+        yield Finding('re-warming', 1, f'the rate of {c.said(again)} climbs again to {c.lr(again, c.top)}, {times(c.top[again[-1]], c.a.last_lr[again[-1]])} the rate at which the last fit ended',
+                      'the loss rises on the way up and is lower only after the way down', c.cycle(c.head/10, most=.3))
 
 def _memory(c):
     if not c.b.adaptive: return
@@ -522,7 +572,7 @@ def _memory(c):
     if not ix: return
     will = any(c.a.groups[i].memory=='present' for i in ix)
     yield Finding('optimizer memory', 3, f"{c.b.opt}'s memory of {c.said(ix)} {'would be' if will else 'is'} cleared, and the fit begins at {c.lr(ix)} without warm-up",
-                  'its first steps then move every weight by about the rate, however small the gradient', c.freezing(keep_state=True) if will else f'learn.fit_one_cycle(1, {_exact(c.head)})')
+                  'the first steps then move every weight by about the rate, however small the gradient', dict(keep_state=True) if will else c.cycle(c.head))
 
 def _batchnorm(c):
     for on in (True, False):
@@ -533,39 +583,51 @@ def _batchnorm(c):
         n = sum(map(len, found.values()))
         if found and on:
             yield Finding('batchnorm', 3, f"{_n(n, 'normalisation layer')} of {c.said(found)} would change from running statistics to those of each batch, and move the running ones",
-                          'later layers were trained on what the old statistics gave; the loss can jump with all rates at 0', c.freezing(norm='eval'))
+                          'later layers were trained on what the old statistics gave; the loss can jump with all rates at 0', dict(norm='eval'))
         elif found:
             yield Finding('batchnorm', 1, f"{_n(n, 'normalisation layer')} of {c.said(found)} would change from the statistics of each batch to the running ones",
-                          'training then sees what validation sees, which differs where running statistics lag behind', c.freezing(norm='train'))
+                          'training then sees what validation sees, which differs where running statistics lag behind', dict(norm='train'))
 
 def _head_rate(c):
     ix = [i for i in c.fresh if i!=c.ix[-1] and c.top[i]>HEAD*c.head]
-    if ix:
-        yield Finding('head rate', 2, f"{c.said(ix)} would begin to train at {_range(sorted({float(f'{c.top[i]:.3g}') for i in ix}), _lr)}, as fast as the head ({_lr(c.head)})",
-                      'weights that are good already are moved as far as those that are new', f'learn.fit_one_cycle(1, slice({_exact(c.head/100)}, {_exact(c.head)}))')
+    if ix and c.top.min()>HEAD*c.head: # else somebody has spread the rates
+        near = 'nearly ' if max(c.top[i] for i in ix)<.99*c.head else ''
+        yield Finding('head rate', 2, f"{c.said(ix)} would begin to train at {c.lr(ix, c.top)}, {near}as fast as the head ({_lr(c.head)})",
+                      'weights that are good already are moved as far as those that are new', c.cycle(c.head))
 
-def _flat(c):
+def _flat_start(c):
     flat = [i for i in c.fresh if c.top[i]>0 and i not in c.warms]
-    if flat:
-        yield Finding('flat fit', 2, f'{c.said(flat)} would begin to train at {c.lr(flat)}, without warm-up',
-                      'gradients are largest, and least reliable, just after unfreezing', f'learn.fit_one_cycle(1, slice({_exact(c.head/100)}, {_exact(c.head)}))')
+    if flat: yield Finding('flat fit', 2, f'{c.said(flat)} would begin to train at {c.lr(flat)}, without warm-up', 'gradients are largest, and least reliable, just after unfreezing', c.cycle(c.head))
 
 def _decay(c):
     if c.wd is None or not c.a.n_steps: return
-    ix = [i for i in c.ix if c.a.groups[i].wd is not None and c.wd>DECAY*c.a.groups[i].wd and not all(p.no_wd for p in c.b.groups[i]._params)]
+    ix = [i for i in c.ix if c.a.groups[i].wd is not None and c.wd[i]>DECAY*c.a.groups[i].wd and not all(p.no_wd for p in c.b.groups[i]._params)]
     if ix:
         old = max(c.a.groups[i].wd for i in ix)
-        yield Finding('weight decay', 1, f'weight decay of {c.said(ix)} would be {c.wd:g}, after {old:g} in the last fit', 'weights begin to shrink that were trained without it', f'learn.fit_one_cycle(1, {_exact(c.head)}, wd={old:g})')
+        yield Finding('weight decay', 1, f'weight decay of {c.said(ix)} would be {max(c.wd[i] for i in ix):g}, after {old:g} in the last fit', 'weights begin to shrink that were trained without it', c.cycle(c.head, wd=f', wd={old:g}'))
+
+def _check_rates(lrs, n):
+    lrs = np.asarray(lrs, float)
+    if lrs.ndim!=2 or lrs.shape[1]!=n or not len(lrs): raise ValueError(f"lrs has the shape {lrs.shape}: expected (steps, {n}), a rate for each parameter group at each step")
+    if not np.isfinite(lrs).all() or (lrs<0).any(): raise ValueError("lrs: a rate is 0 or more, and finite")
+    return lrs
 
 def spike_risks(
     before:FreezeReport, # The learner now
     after:FreezeReport, # The learner that the fit begins with; the same where nothing is frozen or unfrozen before
     lrs:np.ndarray, # Rates of the fit at even steps, shape (n, n_groups)
-    wd:float|None=None # Weight decay that the fit sets; None: it leaves that as it is
+    wd:tuple|None=None, # Weight decay that the fit sets, for each group; None: it leaves that as it is
+    keep_state:bool=False, # How it is frozen before: as for `freeze_to`
+    norm:str='as is' # As for `freeze_to`
 )->Preflight:
     "What in the coming fit is known to make the loss spike, worst first. ValueError for rates that do not fit the groups"
-    lrs,n = np.asarray(lrs, float),len(after.groups)
-    if lrs.ndim!=2 or lrs.shape[1]!=n or not len(lrs): raise ValueError(f"lrs has the shape {lrs.shape}: expected (steps, {n}), a rate for each parameter group at each step")
+    _check_same(before, after)
+    lrs = _check_rates(lrs, len(after.groups))
     c = _Case(before, after, lrs[0], lrs.max(0), wd)
-    found = [f for look in (_rate_jump, _restart, _memory, _batchnorm, _head_rate, _flat, _decay) for f in look(c)] if c.ix else []
+    found = [f for look in (_rate_jump, _restart, _memory, _batchnorm, _head_rate, _flat_start, _decay) for f in look(c)] if c.ix else []
+    options = dict(keep_state=keep_state, norm=norm) # one freezing that avoids all that a freezing can
+    for f in found: options |= f.avoid if isinstance(f.avoid, dict) else {}
+    said = ''.join(f', {k}={v!r}' for k,v in options.items() if v not in (False, 'as is'))
+    line = f'freeze_to(learn, {after.frozen_idx if after.freeze_to is None else after.freeze_to}{said})'
+    found = [replace(f, avoid=line) if isinstance(f.avoid, dict) else f for f in found]
     return Preflight(tuple(sorted(found, key=lambda f: -f.severity)), before, after, tuple(map(tuple, lrs.tolist())))

@@ -22,9 +22,9 @@ from matplotlib.patches import Rectangle
 
 from .box import DPI, FigureBox, guarded
 from .curve import _is_number, exact_lr
-from .freezing import _Frozen, _check_learner, _rates_of, freeze_report, freeze_to
+from .freezing import _Frozen, _check_learner, _rates_of, freeze_report
 from .group_views import _Bars, _Rows, _alt
-from .groups import NORMS, SEVERITY, _check_group, _check_norm, _index, freeze_diff, frozen_to, spike_risks
+from .groups import NORMS, SEVERITY, _check_group, _check_keep, _check_norm, _check_same, _index, _sentence, freeze_diff, frozen_to, spike_risks
 from .picker import _code_html
 from .range_test import _check_lr
 from .snapshot import _refuse_fitting
@@ -80,6 +80,7 @@ class FreezePanel(FigureBox):
         super().__init__()
         self.learn,self._gesture,self._syncing,self._chosen,self._done,self._afters = learn,None,False,False,[],{}
         self.set_trait('report', now)
+        self._base = now # the report before what was frozen since the last fit
         self.freeze_to,self.lr = self._present(),lr
         self._chosen = False
         self.assemble(*self._controls())
@@ -103,12 +104,17 @@ class FreezePanel(FigureBox):
         if key not in self._afters: self._afters[key] = frozen_to(self.report, *key)
         return self._afters[key]
 
+    def _default(self):
+        "The rates of a fit that is given none, as one would type them"
+        lr = self.report.lr
+        return lr[0] if len({*lr})==1 else list(lr)
+
     @property
     def lrs(self):
         "Rates of the coming fit at even steps, shape (steps, groups)"
-        if callable(self.sched): return _rates_of(self.learn, self.sched, self._n, 'sched')
-        flat = _rates_of(self.learn, self.report.lr if self.lr is None else self.lr, self._n, 'lr')
-        return flat if self.sched=='fit' else _rates_of(self.learn, _one_cycle(flat[0]), self._n, 'lr')
+        if callable(self.sched): return _rates_of(self.sched, self._n, 'sched')
+        flat = _rates_of(self.report.lr if self.lr is None else self.lr, self._n, 'lr')
+        return flat if self.sched=='fit' else _rates_of(_one_cycle(flat[0]), self._n, 'lr')
 
     @property
     def diff(self):
@@ -117,19 +123,23 @@ class FreezePanel(FigureBox):
 
     @property
     def risks(self):
-        "What is known to make the loss spike in a fit that follows, a `Preflight`"
-        return spike_risks(self.report, self.after, self.lrs, self.report.wd)
+        "What is known to make the loss spike in a fit that follows, a `Preflight`; freezings since the last fit count"
+        options = (self.keep_state, self.norm) if self._chosen else ()
+        return spike_risks(self._base, self.after, self.lrs, self.report.wd, *options)
 
     @T.validate('freeze_to', 'keep_state', 'norm', 'lr', 'sched', 'log', 'unfolded')
     def _check(self, proposal):
         name,v = proposal['trait'].name,proposal['value']
-        if name=='freeze_to': return _index(v, self._n)
+        if name=='freeze_to':
+            v = _index(v, self._n)
+            if v==self.freeze_to and not self._chosen and self.children and not self._gesture: self._choose(v) # traits tell nobody of the same value
         if name=='norm': _check_norm(v)
-        if name in ('keep_state','log') and not isinstance(v, bool): raise TypeError(f"{name}={v!r}: expected True or False")
-        if name=='lr' and v is not None: _check_lr(v, 'lr', zero=True); _rates_of(self.learn, v, self._n, 'lr')
+        if name=='keep_state': _check_keep(v)
+        if name=='log' and not isinstance(v, bool): raise TypeError(f"log={v!r}: expected True or False")
+        if name=='lr' and v is not None: _check_lr(v, 'lr', zero=True); _rates_of(v, self._n, 'lr')
         if name=='sched':
-            if callable(v): _rates_of(self.learn, v, self._n, 'sched')
-            elif v not in _SCHEDS: raise ValueError(f"sched={v!r}: expected 'fit_one_cycle', 'fit', or a function of the position in [0, 1]")
+            if callable(v): _rates_of(v, self._n, 'sched')
+            elif not isinstance(v, str) or v not in _SCHEDS: raise ValueError(f"sched={v!r}: expected 'fit_one_cycle', 'fit', or a function of the position in [0, 1]")
         if name=='unfolded' and v is not None: _check_group('unfolded', v, self.report)
         return v
 
@@ -171,13 +181,11 @@ class FreezePanel(FigureBox):
         self._choose(min(max(self.freeze_to+groups, 0), self._n))
 
     def apply(self):
-        "Freeze the learner as chosen. ValueError while it is being fitted"
+        "Freeze the learner as chosen. ValueError while it is being fitted, and where its groups have changed since"
         _refuse_fitting(self.learn)
-        before = _Frozen(self.learn)
-        try: freeze_to(self.learn, self.freeze_to, self.keep_state, self.norm)
-        except BaseException: before.restore(); raise
-        before.spare()
-        self._done.append(before)
+        try: _check_same(self.report, freeze_report(self.learn))
+        except ValueError: self.reread(); raise ValueError("the parameter groups of learn have changed since this was chosen: look at them, and choose again") from None
+        self._done.append(_Frozen(self.learn, self.freeze_to, self.keep_state, self.norm))
         self._chosen = False
         self.reread(True)
 
@@ -196,16 +204,33 @@ class FreezePanel(FigureBox):
         "Look at the learner again"
         now = freeze_report(self.learn)
         if not always and replace(now, date=self.report.date)==self.report: return
-        if len(now.groups)!=self._n: self._chosen,self.unfolded = False,None
+        if not now.groups: raise ValueError("the learner has no parameter groups any more: its optimizer was made while all was frozen")
+        fit = lambda r: (r.n_steps, r.last_lr, r.top_lr, [g.steps for g in r.groups if g.memory=='present'])
+        if len(now.groups)!=len(self._base.groups) or now.n_steps and fit(now)!=fit(self._base) and any(g.memory=='present' for g in now.groups): self._base = now
+        other = len(now.groups)!=self._n
         self.set_trait('report', now)
         self._afters.clear()
-        if not now.groups: raise ValueError("the learner has no parameter groups any more: its optimizer was made while all was frozen")
-        if not self._chosen:
-            self._choose(self._present(), settled=False)
-            self._chosen = False
+        held,self._gesture = self._gesture,dict(still=True) # the traits below change nothing by themselves
+        try:
+            if other: self._regroup()
+            if not self._chosen: self.freeze_to,self._chosen = self._present(),False
+        finally: self._gesture = held
+        self._chosen = self._chosen and not other
         self._controls_fit()
         self._redraw()
         self._settle()
+
+    def _regroup(self):
+        "There is another number of groups: forget what was chosen for the old ones"
+        self._chosen,self.unfolded,self.freeze_to = False,None,self._present()
+        fits = {}
+        for name,v in (('lr', self.lr), ('sched', self.sched)):
+            try: fits[name] = v is None or isinstance(v, str) or _rates_of(v, self._n, name) is not None
+            except ValueError: fits[name] = False
+        if not fits['lr']: self.lr = None
+        if not fits['sched']: self.sched = 'fit_one_cycle'
+        gone = [k for k,ok in fits.items() if not ok]
+        self.say(f"The learner has other parameter groups now, {self._n}."+(f" {' and '.join(gone)} did not fit them: back to the default." if gone else ''))
 
     def follow(self):
         for before in self._done: before.spare()
@@ -239,13 +264,13 @@ class FreezePanel(FigureBox):
     def placed(self): self.move() # now that it is known how wide the rows are
 
     def move(self, *artists):
-        p,y = self._parts,self._bars.rows.edges[self.freeze_to]
+        p,edges,by_hand = self._parts,self._bars.rows.edges,self.report.freeze_to is None
+        y,told = edges[self.freeze_to],self._chosen or not by_hand
         self._bars.show(self.after)
-        p['now'].set(ydata=[self._bars.rows.edges[self._present()]]*2, visible=self.report.freeze_to is not None)
-        p['band'].set_height(y+_TOP)
-        p['line'].set_ydata([y,y])
-        p['thumbs'].set_ydata([y])
-        p['title'].set_text(f'freeze_to({self.freeze_to})'+('' if self._chosen else ', as it is now'))
+        p['now'].set(ydata=[edges[self._present()]]*2, visible=not by_hand)
+        p['band'].set_height((y+_TOP)*told)
+        for k in ('line','thumbs'): p[k].set(visible=told, ydata=[y]*len(p[k].get_xdata()))
+        p['title'].set_text(f'freeze_to({self.freeze_to})' if self._chosen else 'set by hand' if by_hand else f'freeze_to({self.freeze_to}), as it is now')
 
     def words(self):
         said = f'Chosen: {self._code()}: {self.diff}.' if self._chosen else 'As it is now.'
@@ -326,19 +351,15 @@ class FreezePanel(FigureBox):
         "Difference, preflight, code and controls of the present choice"
         items = lambda lines: '<ul style="margin: 0; padding-left: 20px">'+''.join(f'<li>{o}</li>' for o in lines)+'</ul>'
         diff,risks = self.diff,self.risks
-        what = 'As it is now.' if not self._chosen else items(map(escape, diff.sentences)) if diff else 'Nothing would change.'
-        self._diff_box.value = f'<b>Apply would change</b> {what}' if self._chosen else f'<b>Nothing chosen yet.</b> {escape(self._summary())}'
-        found = [f'<b>{SEVERITY[f.severity]}</b>: {escape(f.what)}. <span class="lrtools-why">{escape(f.why[:1].upper()+f.why[1:])}.</span> <code>{escape(f.avoid)}</code>' for f in risks]
-        self._risk_box.value = '<b>Known causes of a loss spike in the next fit</b> '+(items(found) if found else escape(repr(risks)))
+        self._diff_box.value = f'<b>Nothing chosen yet.</b> {self.report.n_trainable:,} of {self.report.n_params:,} parameters train.' if not self._chosen else \
+            f'<b>Apply would change</b> {items(map(escape, diff.sentences))}' if diff else '<b>Apply would change nothing.</b>'
+        found = [f'<b>{SEVERITY[f.severity]}</b>: {escape(_sentence(f.what))} {escape(_sentence(f.why))} <code>{escape(f.avoid)}</code>' for f in risks]
+        self._risk_box.value = '<b>Known causes of a loss spike in the next fit</b> '+(items(found)+escape(risks.note) if found else escape(repr(risks)))
         self._code_box.value = _code_html(self._code())
         rows = self.report.table(self.unfolded) if self.unfolded is not None else []
         cells = lambda kind, r: '<tr>'+''.join(f'<{kind} style="text-align: left; padding-right: 12px">{escape(c)}</{kind}>' for c in r)+'</tr>'
         self._layer_box.value = f'<details><summary>Layers of group {self.unfolded} as a table</summary><div style="overflow-x: auto"><table>{cells("th", rows[0])}{"".join(cells("td", r) for r in rows[1:])}</table></div></details>' if rows else ''
         self._sync()
-
-    def _summary(self):
-        r = self.report
-        return f"{r.n_trainable:,} of {r.n_params:,} parameters train."
 
     def _controls(self):
         "Widgets above and below the figure"
@@ -381,7 +402,7 @@ class FreezePanel(FigureBox):
         self._syncing = True
         try:
             self._slider.value,self._keep.value,self._norms.value,self._logs.value = self.freeze_to,self.keep_state,self.norm,self.log
-            self._rate.value = _lr_text(self.report.lr if self.lr is None else self.lr)
+            self._rate.value = _lr_text(self._default() if self.lr is None else self.lr)
             self._fits.value,self._rate.disabled = ('schedule' if callable(self.sched) else self.sched),callable(self.sched)
             self._folds.value = -1 if self.unfolded is None else self.unfolded
             self._undo.disabled,self._apply.disabled = not self._done,not self._chosen
@@ -414,7 +435,7 @@ class FreezePanel(FigureBox):
     @guarded
     def _folded(self, change): self._used(lambda: self.set_trait('unfolded', None if change['new']==-1 else change['new']))
     @guarded
-    def _typed(self, change): self._used(lambda: self.set_trait('lr', _parse_lr(change['new'])))
+    def _typed(self, change): self._used(lambda: self.set_trait('lr', _parse_lr(change['new']) if change['new'].strip() else None))
     @guarded
     def _fitted(self, change):
         def f():
@@ -422,4 +443,4 @@ class FreezePanel(FigureBox):
             elif not callable(self.sched): raise ValueError("a schedule is given in Python: panel.sched = f, a function of the position in [0, 1]")
         self._used(f)
 
-    def __repr__(self): return f'FreezePanel({self._code()})' if self._chosen else f'FreezePanel(freeze_to({self.freeze_to}), as it is now)'
+    def __repr__(self): return f"FreezePanel({self._code() if self._chosen else 'as it is now'})"

@@ -1,5 +1,5 @@
 "What trains, told from the truth: against models counted by hand, against a direct walk, and against fastai itself"
-import random
+import math, random
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -373,20 +373,17 @@ def test_undo_is_bit_for_bit(name, keep_state, norm, tmp_path):
     for fitted in (False, True):
         if fitted: quiet(learn)
         for n in range(len(param_groups(learn))+1):
-            before,undo = state(learn),_Frozen(learn)
-            freeze_to(learn, n, keep_state, norm)
+            before,undo = state(learn),_Frozen(learn, n, keep_state, norm)
             assert undo.restore()
             assert not changes(before, state(learn))
 
 def test_undo_after_training_keeps_the_new_memory(tmp_path):
     learn = plain(tmp_path)
     quiet(learn)
-    undo = _Frozen(learn)
-    freeze_to(learn, 1)
+    undo = _Frozen(learn, 1)
     quiet(learn)
     assert not undo.restore() and param_groups(learn)[1].steps==5 and freeze_report(learn).freeze_to==0
-    undo = _Frozen(learn)
-    freeze_to(learn, 1)
+    undo = _Frozen(learn, 1)
     learn.create_opt()
     assert not undo.restore() and all(p.requires_grad for p in learn.model.parameters())
 
@@ -405,7 +402,7 @@ def test_each_cause(cycled):
     learn,top = cycled,np.array([1e-4, 1e-2])
     cycle = combined_cos(.25, top/25, top, top/1e5)
     assert set(causes(learn, 1e-2, freeze_to=0))=={'optimizer memory','rate jump','head rate','flat fit'}
-    assert causes(learn, cycle, freeze_to=0)==['re-warming']
+    assert causes(learn, cycle, freeze_to=0)==[] and causes(learn, cycle)==['re-warming']
     assert 'optimizer memory' not in causes(learn, 1e-2, freeze_to=0, keep_state=True)
     assert causes(learn, .2)==['rate jump']
     assert causes(learn, 4e-7)==[]
@@ -451,27 +448,211 @@ def test_three_hundred_groups(tmp_path):
     assert len(r.groups)==300 and len(r.table())<=17 and frozen_to(r, 280).freeze_to==280
     assert [row[0] for row in frozen_to(r, 280).table()[1:]]==['0-279: 0 to 279', '280-299: 280 to 299']
 
+def held(undo): return [v for _,_,entries in undo.states for _,_,items in entries for v in items.values() if isinstance(v, torch.Tensor)]
+
 def test_undo_holds_no_memory_that_it_cannot_use(tmp_path):
     learn = plain(tmp_path)
     quiet(learn)
-    undo = _Frozen(learn)
-    held = lambda: [v for _,_,entries in undo.states for _,_,items in entries for v in items.values() if isinstance(v, torch.Tensor)]
-    n = len(held())
-    freeze_to(learn, 1)
-    undo.spare(); assert len(held())==n>0 # on the CPU, and of use
+    undo = _Frozen(learn, 1)
+    assert held(undo) # on the CPU, and of use
     quiet(learn)
-    undo.spare(); assert not held()
+    undo.spare(); assert not held(undo)
     assert not undo.restore() and freeze_report(learn).freeze_to==0
 
 def test_undo_brings_memory_back_from_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr('lrtools.freezing._far', lambda t: True) # as on a GPU
     learn = plain(tmp_path)
     quiet(learn)
-    before,undo = state(learn),_Frozen(learn)
-    freeze_to(learn, 1)
-    monkeypatch.setattr('lrtools.freezing._far', lambda t: True)
-    undo.spare()
-    assert len(undo.away)>0 and not any(isinstance(v, torch.Tensor) for m in undo.memory.values() for v in m.values())
+    before,undo = state(learn),_Frozen(learn, 1)
+    assert undo.away and not any(isinstance(v, torch.Tensor) for _,_,entries in undo.states for _,d,_ in entries for v in d.values())
     assert undo.restore()
-    now = state(learn)
-    strip = lambda s: {k: v[2] if isinstance(v, tuple) and len(v)==3 else v for k,v in s.items()}
-    assert not changes(strip(before), strip(now))
+    values = lambda s: {k: v[2] if isinstance(v, tuple) and len(v)==3 else v for k,v in s.items()}
+    assert not changes(values(before), values(state(learn)))
+
+@pytest.mark.parametrize('name', ['adam','momentum','adamw','ranger','rmsprop'])
+@pytest.mark.parametrize('keep_state', [False, True])
+def test_undo_after_training(name, keep_state, tmp_path):
+    "The memory that the training left stays, whole"
+    learn = plain(tmp_path, opt_func=OPTIMIZERS[name])
+    quiet(learn, 2)
+    undo = _Frozen(learn, 1, keep_state)
+    quiet(learn)
+    after = [(m.memory, m.steps) for m in param_groups(learn)]
+    assert not undo.restore() and freeze_report(learn).freeze_to==0
+    assert [(m.memory, m.steps) for m in param_groups(learn)]==after
+    undo = _Frozen(learn, 1, keep_state)
+    before = state(learn)
+    assert undo.restore()
+    _Frozen(learn, 0, keep_state).restore()
+    quiet(learn)
+
+def test_undo_of_every_optimizer(tmp_path):
+    for f in [*OPTIMIZERS.values(), partial(OptimWrapper, opt=torch.optim.Adagrad)]:
+        for fitted in (False, True):
+            learn = plain(tmp_path, opt_func=f)
+            if fitted: quiet(learn, 2)
+            before = state(learn)
+            for keep in (False, True):
+                assert _Frozen(learn, 1, keep).restore()
+                assert not changes(before, state(learn))
+
+def test_undo_leaves_no_gradient_behind(tmp_path):
+    learn = plain(tmp_path, train_bn=False, wd=.1)
+    learn.freeze()
+    quiet(learn)
+    undo = _Frozen(learn, 0)
+    quiet(learn)
+    undo.restore()
+    w = weights(learn)
+    quiet(learn, 1, 1e-2)
+    assert all(k.startswith('1.') for k in moved(w, weights(learn)))
+
+# ---------------------------------------------------------------- defaults, and what the record cannot tell
+
+def test_default_rates(tmp_path):
+    for kw,want in ((dict(opt_func=partial(SGD, lr=.5)), (.5,.5)), (dict(lr=slice(1e-4,1e-2)), (1e-4,1e-2)), (dict(lr=[1e-5,1e-3]), (1e-5,1e-3)), (dict(lr=slice(1e-2)), (1e-3,1e-2))):
+        learn = plain(tmp_path, **kw)
+        before = state(learn)
+        assert freeze_report(learn).lr==pytest.approx(want) and preflight(learn).lrs[0]==pytest.approx(want)
+        assert not changes(before, state(learn))
+        p = preview_freeze(learn, 1)
+        if 'opt_func' in kw: freeze_to(learn, 1); assert truth(freeze_report(learn))==truth(p.after)
+    learn = plain(tmp_path, wd=[.01, .1])
+    assert freeze_report(learn).wd==(.01, .1)
+
+def test_after_lr_find(cycled, tmp_path):
+    learn = cycled
+    learn.unfreeze()
+    assert causes(learn, 1e-2)[0]=='optimizer memory'
+    with learn.no_bar(): learn.lr_find(show_plot=False, num_it=10, suggest_funcs=())
+    assert [g.memory for g in param_groups(learn)]==['empty']*2 and 'No fit is recorded' in repr(preflight(learn, 1e-2))
+    learn = plain(tmp_path)
+    quiet(learn)
+    learn.recorder.lrs = []
+    p = preview_freeze(learn, 1)
+    freeze_to(learn, 1)
+    assert [g.memory for g in param_groups(learn)]==['empty']*2==[g.memory for g in p.after.groups]
+
+def test_built_optimizer_is_left(tmp_path):
+    learn = plain(tmp_path)
+    opt = OptimWrapper(opt=torch.optim.Adam(learn.model.parameters(), lr=1e-3))
+    a = Learner(learn.dls, learn.model, MSELossFlat(), opt_func=opt, path=tmp_path)
+    quiet(a)
+    b = Learner(learn.dls, learn.model, MSELossFlat(), opt_func=opt, path=tmp_path)
+    n,m = len(opt.opt.state),len(opt.state)
+    freeze_report(b)
+    assert n>0 and (len(opt.opt.state), len(opt.state))==(n, m) and b.opt is None
+
+class Merging(nn.Linear):
+    "As LoRA's layers: evaluation merges, training takes it apart"
+    merged = False
+    def train(self, mode=True):
+        super().train(mode)
+        if mode==self.merged: self.merged = not mode; self.weight.data = self.weight.data+(-1. if mode else 1.)
+        return self
+
+def test_modules_that_act_in_train(tmp_path):
+    learn = bare(tmp_path, nn.Sequential(Merging(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)))
+    learn.model.eval()
+    before = state(learn)
+    freeze_report(learn)
+    assert not changes(before, state(learn)) and learn.model[0].merged
+
+def test_whole_numbers_are_refused(tmp_path):
+    learn = plain(tmp_path)
+    learn.model[1].register_parameter('whole', nn.Parameter(torch.zeros(3, dtype=torch.long), requires_grad=False))
+    before = state(learn)
+    for f in (freeze_to, preview_freeze):
+        with pytest.raises(ValueError, match='whole numbers'): f(learn, 1)
+    assert not changes(before, state(learn))
+
+def test_only_batchnorm_in_a_group(tmp_path):
+    learn = bare(tmp_path, nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)), splitter=lambda m: L(*m).map(params))
+    for n in range(4):
+        freeze_to(learn, n)
+        assert freeze_report(learn).freeze_to==n
+
+# ---------------------------------------------------------------- findings in use
+
+def deep(path, n=3, **kw):
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(n-1)), nn.Linear(4, 1))
+    return bare(path, model, splitter=lambda m: L(*m).map(params), **kw)
+
+def one_cycle(*tops): return combined_cos(.25, np.array(tops)/25, np.array(tops), np.array(tops)/1e5)
+
+@pytest.mark.parametrize('opt_func', [Adam, SGD, OPTIMIZERS['adamw']], ids=['adam','sgd','adamw'])
+def test_what_avoids_it_avoids_it(opt_func, tmp_path):
+    "The advice for a finding does not bring that finding, or a worse one, back"
+    def learners():
+        for fit in (lambda l: l.fit(2, 1e-3), lambda l: l.fit_one_cycle(4, 1e-3), lambda l: l.fit_one_cycle(4, slice(1e-5, 1e-3))):
+            for frozen in (True, False):
+                learn = deep(tmp_path, opt_func=opt_func)
+                if frozen: freeze_to(learn, -1, norm='eval')
+                with learn.no_bar(), learn.no_logging(): fit(learn)
+                yield learn
+    lrs = [1e-3, .1, [1e-5,1e-4,1e-3], [1e-3,1e-2,.1], one_cycle(1e-3, 1e-3, 1e-3), one_cycle(1e-5, 1e-4, 1e-3)]
+    kws = [dict(), dict(freeze_to=0), dict(freeze_to=0, norm='train'), dict(freeze_to=0, keep_state=True, norm='train'), dict(freeze_to=1, norm='eval')]
+    for learn in learners():
+        for lr in lrs:
+            for kw in kws:
+                for f in preflight(learn, lr, **kw):
+                    if f.avoid.startswith('freeze_to'):
+                        got = {}
+                        eval(f.avoid, dict(learn=learn, freeze_to=lambda l, n, keep_state=False, norm='as is': got.update(freeze_to=n, keep_state=keep_state, norm=norm)))
+                        assert not kw.get('keep_state') or got['keep_state']
+                        new = preflight(learn, lr, **got)
+                    else:
+                        tops = eval(f.avoid.partition('(')[2][:-1].split(', ', 1)[1].split(', wd=')[0])
+                        tops = np.geomspace(tops.start, tops.stop, 3) if isinstance(tops, slice) else np.full(3, tops)
+                        new = preflight(learn, one_cycle(*tops), wd=0. if f.cause=='weight decay' else None, **kw)
+                    assert f.cause not in [o.cause for o in new], (lr, kw, f, new)
+                    if f.avoid.startswith('learn'): assert max([o.severity for o in new], default=0)<=max(o.severity for o in preflight(learn, lr, **kw)), (lr, kw, f, new)
+
+def test_no_alarm_in_ordinary_use(tmp_path):
+    learn = deep(tmp_path)
+    assert causes(learn, one_cycle(1e-3, 1e-3, 1e-3))==[]==causes(learn, 1e-3)
+    learn.freeze()
+    assert causes(learn, one_cycle(1e-3, 1e-3, 1e-3))==[]
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(4, 1e-3)
+    assert causes(learn, one_cycle(1e-5, 1e-4, 1e-3), freeze_to=0)==[]
+    learn.unfreeze()
+    assert causes(learn, one_cycle(1e-5, 1e-4, 1e-3))==[]
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(4, slice(1e-5, 1e-3))
+    assert causes(learn, one_cycle(1e-6, 1e-5, 1e-4))==[]
+    many = deep(tmp_path, 13)
+    freeze_to(many, -1)
+    with many.no_bar(), many.no_logging(): many.fit_one_cycle(2, 1e-3)
+    assert causes(many, one_cycle(*np.geomspace(1e-5, 1e-3, 13)), freeze_to=0)==[]
+
+@pytest.mark.parametrize('how', ['fastai', 'ours', 'kept'])
+@pytest.mark.parametrize('opt_func', [Adam, SGD, OPTIMIZERS['adamw']], ids=['adam','sgd','adamw'])
+def test_freezing_before_or_after_asking(opt_func, how, tmp_path):
+    "What begins to train is found when it has been unfrozen already"
+    learn = deep(tmp_path, opt_func=opt_func)
+    learn.freeze()
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(4, 1e-3)
+    kept = how=='kept'
+    want = causes(learn, 1e-3, freeze_to=0, keep_state=kept)
+    learn.unfreeze() if how=='fastai' else freeze_to(learn, 0, keep_state=kept)
+    if opt_func is OPTIMIZERS['adamw'] and not kept: want = [c for c in want if c not in ('head rate','flat fit')] # torch leaves neither gradients nor, cleared, a memory
+    assert causes(learn, 1e-3)==want
+
+def test_nothing_begins_to_train_that_always_did(tmp_path):
+    learn = deep(tmp_path)
+    quiet(learn)
+    learn.unfreeze()
+    assert not {'head rate','flat fit'}&{*causes(learn, 1e-3)}
+
+@pytest.mark.parametrize('bad', [float('nan'), -1, 'x', [1, 2, 3]])
+def test_wrong_weight_decay(bad, tmp_path):
+    with pytest.raises((ValueError, TypeError), match='wd'): preflight(plain(tmp_path), wd=bad)
+
+def test_wrong_kinds(tmp_path):
+    learn = plain(tmp_path)
+    for f in (freeze_to, preview_freeze):
+        with pytest.raises(TypeError, match='keep_state'): f(learn, 1, keep_state='no')
+    with pytest.raises(TypeError, match='gives'): preflight(learn, lambda pos: 'x')
+    preflight(learn, lambda pos: torch.ones(1, requires_grad=True)*1e-3)
+    r = freeze_report(learn)
+    for f in (lambda: frozen_to('r', 1), lambda: spike_risks('r', 'r', [[1]]), lambda: spike_risks(r, freeze_report(deep(tmp_path)), [[1]]), lambda: FreezeReport.from_json('{"kind":"FreezeReport","version":1}'), lambda: spike_risks(r, r, [[math.nan]*2])):
+        with pytest.raises((ValueError, TypeError), match='report|Report|groups|finite'): f()

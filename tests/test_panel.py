@@ -51,9 +51,11 @@ def agree(p):
     if p._chosen:
         want = preview_freeze(p.learn, p.freeze_to, p.keep_state, p.norm)
         assert p.after.groups==want.after.groups and all(s in text(p._diff_box) for s in p.diff.sentences)
-    for f in p.risks: assert f.what in text(p._risk_box) and f.avoid in text(p._risk_box)
-    assert f'freeze_to({p.freeze_to})' in p._parts['title'].get_text()
-    assert p._parts['line'].get_ydata()[0]==p._bars.rows.edges[p.freeze_to]
+    for f in p.risks: assert f.what[1:] in text(p._risk_box) and f.avoid in text(p._risk_box)
+    by_hand = p.report.freeze_to is None and not p._chosen
+    assert (f'freeze_to({p.freeze_to})' if not by_hand else 'set by hand') in p._parts['title'].get_text()
+    assert p._parts['line'].get_visible()!=by_hand and p._parts['line'].get_ydata()[0]==p._bars.rows.edges[p.freeze_to]
+    assert len(p.report.groups)==p._slider.max==len(p._bars.rows.bars)
 
 # ---------------------------------------------------------------- gestures
 
@@ -217,14 +219,59 @@ def test_it_follows(learn):
     p.follow()
     assert p._version==version # nothing new, nothing drawn
 
-def test_another_splitter(learn, tmp_path):
+@pytest.mark.parametrize('n', [1, 2, 9])
+def test_other_groups(learn, n):
+    p = FreezePanel(learn, lr=[1e-5,1e-4,1e-3,1e-2])
+    f = Front(p)
+    p.sched,p.unfolded,p.freeze_to = (lambda pos: [1e-3]*4),3,1
+    learn.opt = None
+    learn.splitter = {1: lambda m: [params(m)], 2: lambda m: L(m[:2], m[2:]).map(params), 9: lambda m: [[q] for q in m.parameters()][:9]}[n]
+    learn.create_opt()
+    freeze_to(learn, n-1)
+    p.follow(); f.pump()
+    assert len(p.report.groups)==n and p.unfolded is None and p.freeze_to==n-1 and p.lr is None and p.sched=='fit_one_cycle' and not p._chosen
+    assert 'other parameter groups' in p._said.value and 'lr and sched' in p._said.value and (f.pixels()==fresh(p)).all()
+    agree(p)
+    p.nudge(-1); agree(p); p.apply(); agree(p); p.undo(); agree(p)
+
+def test_apply_looks_before(learn):
     p = FreezePanel(learn)
-    Front(p)
-    p.unfolded = 3
+    p.freeze_to = 0
     learn.opt = None
     learn.splitter = lambda m: L(m[:2], m[2:]).map(params)
+    click(p._apply)
+    assert 'have changed' in text(p._error) and learn.opt is None and len(p.report.groups)==2
+
+def test_set_by_hand(learn):
+    learn.unfreeze()
+    learn.model[3].bias.requires_grad_(False)
+    p = FreezePanel(learn)
+    f = Front(p)
+    assert p._parts['title'].get_text()=='set by hand' and not p._parts['line'].get_visible(); agree(p)
+    p.freeze_to = p.freeze_to # the same, but meant
+    assert p._chosen; agree(p); assert (f.pixels()==fresh(p)).all()
+    click(p._apply); assert p.report.freeze_to==p.freeze_to
+
+def test_findings_stay_when_it_is_applied(learn):
+    p = FreezePanel(learn, lr=1e-2)
+    for keep in (False, True):
+        p.sched,p.keep_state,p.freeze_to = 'fit',keep,0
+        before = [f.cause for f in p.risks]
+        p.apply()
+        assert [f.cause for f in p.risks]==before and 'head rate' in before
+        learn_risks = [f.cause for f in preflight(learn, 1e-2)]
+        assert set(learn_risks)>={'head rate','flat fit'}
+        p.undo()
+        assert 'head rate' not in [f.cause for f in p.risks]
+    p.freeze_to = 0
+    p.apply()
+    quiet(learn, 1, 1e-2)
     p.follow()
-    assert len(p.report.groups)==2 and p._slider.max==2 and p.unfolded is None and p.freeze_to in (0, 1, 2); agree(p)
+    assert p.risks.findings==preflight(learn, 1e-2).findings # a fit makes a new beginning
+
+def test_rate_is_emptied(learn):
+    p = FreezePanel(learn, lr=1e-2)
+    send(p._rate, value=''); assert p.lr is None and p._rate.value=='1e-3'; agree(p)
 
 # ---------------------------------------------------------------- pictures and words
 
@@ -311,4 +358,4 @@ def test_report_shows_itself(learn, monkeypatch):
     r = freeze_report(learn)
     r._ipython_display_()
     (a,kw),(b,_) = shown
-    assert image(a['image/png']).shape[1]==720 and kw['metadata']['image/png']['alt'].startswith('Parameter groups: 0: 0.0…1, 28 parameters') and '| group |' in b['text/markdown'] and b['text/plain']==repr(r)
+    assert image(a['image/png']).shape[1]==720 and kw['metadata']['image/png']['alt'].startswith('Parameter groups: 0: 0.0…1, 28 parameters, 8 of them trainable') and '| group |' in b['text/markdown'] and b['text/plain']==repr(r)
