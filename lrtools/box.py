@@ -183,7 +183,7 @@ def _running():
     return meta.get('cellId') or meta.get('cell_id'), (parent.get('header') or {}).get('msg_id')
 
 def _renew_stills(*_):
-    for box in list(_open): box._follow()
+    for box in list(_open): box._look()
 
 def _watch_cells():
     "Have the saved picture of every box follow its state, once per session"
@@ -513,7 +513,7 @@ class FigureBox(W.VBox):
         if not self.live: self._image.value = self.still()
 
     @guarded
-    def _follow(self):
+    def _look(self):
         self.follow()
         self._renew_still()
 

@@ -1,5 +1,5 @@
 "LRPicker: whatever is done to it, choice, controls, words and picture say the same, and Undo takes it back"
-import gc, math, re, signal, types, weakref
+import base64, gc, math, re, signal, types, weakref
 from dataclasses import replace
 from html import escape, unescape
 
@@ -757,3 +757,15 @@ def test_groups_have_a_tab_and_a_choice_each(learn):
     assert not p._error.value and p.runs.groups and len(p.runs.runs)==1 and list(p.runs.runs[0].lr)==p.lr
     p.lr = np.array([1e-3, 1e-4])
     assert p.lr==[1e-3, 1e-4] and p.code=='learn.fit_one_cycle(3, [1e-3, 1e-4])'
+
+def test_the_kept_picture_follows_the_choice(monkeypatch):
+    "Each cell renews it, as in a saved notebook"
+    import IPython.display
+    shown = []
+    monkeypatch.setattr(IPython.display, 'display', lambda data, **kw: shown.append((data, kw)))
+    p = LRPicker(ONE)
+    p._ipython_display_()
+    p.lr = 1e-5
+    lrtools.box._renew_stills()
+    data,kw = shown[-1]
+    assert kw['update'] and data['text/plain']==p.words() and (image(base64.b64decode(data['image/png']))==fresh(p)).all()
