@@ -6,18 +6,29 @@ Docs: https://lrtools.github.io/lrtools/all.html.md"""
 
 # %% auto #0
 __all__ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'landmarks', 'fastai_rules', 'ProbeRuns', 'FreezeReport',
-           'freeze_diff', 'Snapshot', 'preserved', 'lr_range_test', 'freeze_report', 'freeze_to', 'param_groups',
-           'preflight', 'preview_freeze', 'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'probe',
-           'LRPicker', 'FreezePanel']
+           'freeze_diff', 'Schedule', 'one_cycle', 'flat_cos', 'sgdr', 'sgdr_epochs', 'cyclical', 'slanted_triangular',
+           'warmup_cos', 'warmup_stable_decay', 'poly', 'exponential', 'multistep', 'step', 'inverse_sqrt', 'constant',
+           'stairs', 'sampled', 'ladder', 'join', 'scale', 'clip', 'Phase', 'Plan', 'fine_tune_plan',
+           'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory', 'Snapshot', 'preserved',
+           'lr_range_test', 'freeze_report', 'freeze_to', 'param_groups', 'preflight', 'preview_freeze', 'from_torch',
+           'to_torch', 'from_everydream', 'Recording', 'record', 'fit_plan', 'plot_lr_curve', 'plot_probe', 'figure_of',
+           'plot_groups', 'probe', 'LRPicker', 'FreezePanel']
 
 # %% ../nbs/90_all.ipynb #c002
 from .curve import LRCurve, GroupCurves
 from .suggest import suggest, classify, zones, landmarks, fastai_rules
 from .runs import ProbeRuns
 from .groups import FreezeReport, freeze_diff
+from .schedule import (Schedule, one_cycle, flat_cos, sgdr, sgdr_epochs, cyclical, slanted_triangular, warmup_cos, warmup_stable_decay, poly, exponential, multistep, step, inverse_sqrt,
+                              constant, stairs, sampled, ladder, join, scale, clip)
+from .plan import Phase, Plan, fine_tune_plan, gradual_unfreeze_plan, lesson2_plan, decaying_cycles_plan
+from .history import LRHistory
 from .snapshot import Snapshot, preserved
 from .range_test import lr_range_test
 from .freezing import freeze_report, freeze_to, param_groups, preflight, preview_freeze
+from .interop import from_torch, to_torch, from_everydream
+from .recording import Recording, record
+from .fit_plan import fit_plan
 from .views import plot_lr_curve, plot_probe, figure_of
 from .group_views import plot_groups
 from .probe import probe
@@ -25,5 +36,8 @@ from .picker import LRPicker
 from .panel import FreezePanel
 
 # %% ../nbs/90_all.ipynb #c004
-_all_ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'landmarks', 'fastai_rules', 'ProbeRuns', 'FreezeReport', 'freeze_diff', 'Snapshot', 'preserved', 'lr_range_test', 'freeze_report',
-         'freeze_to', 'param_groups', 'preflight', 'preview_freeze', 'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'probe', 'LRPicker', 'FreezePanel']
+_all_ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'landmarks', 'fastai_rules', 'ProbeRuns', 'FreezeReport', 'freeze_diff',
+         'Schedule', 'one_cycle', 'flat_cos', 'sgdr', 'sgdr_epochs', 'cyclical', 'slanted_triangular', 'warmup_cos', 'warmup_stable_decay', 'poly', 'exponential', 'multistep', 'step', 'inverse_sqrt', 'constant', 'stairs', 'sampled', 'ladder', 'join', 'scale', 'clip',
+         'Phase', 'Plan', 'fine_tune_plan', 'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory', 'Snapshot', 'preserved', 'lr_range_test', 'freeze_report',
+         'freeze_to', 'param_groups', 'preflight', 'preview_freeze', 'from_torch', 'to_torch', 'from_everydream', 'Recording', 'record', 'fit_plan',
+         'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'probe', 'LRPicker', 'FreezePanel']

@@ -19,6 +19,7 @@ from fastai.callback.training import BnFreeze, bn_types
 
 from .groups import FreezeDiff, FreezeReport, Layer, Norm, ParamGroup, ParamRecord, Preflight, _check_keep, _check_norm, _index, freeze_diff, frozen_to, holds, spike_risks
 from .range_test import _check_lr, _opt_name, _per_group, _quiet, _ready
+from .schedule import Schedule
 from .snapshot import _packages, _walk, preserved
 
 # %% ../nbs/12_freezing.ipynb #c007
@@ -106,7 +107,7 @@ def _memories(learn, opt, lists, created):
         steps = [int(_number(m['step'])) for m in found if 'step' in m]
         size = sum(t.numel()*t.element_size() for m in found for t in m.values() if isinstance(t, torch.Tensor))
         res.append(('present' if found else '', max(steps) if steps else None, size))
-    none = 'none kept' if not _remembers(opt) else 'never stepped' if any(m for m,*_ in res) or not created else 'cleared' if len(_trained_lrs(learn)) else 'empty'
+    none = 'none kept' if not _remembers(opt) else 'never stepped' if any(m for m,*_ in res) or not created else 'cleared' if _last_fit(learn, opt)[0] else 'empty'
     return [(m or none, s, b) for m,s,b in res]
 
 def _trained_lrs(learn):
@@ -118,8 +119,12 @@ def _trained_lrs(learn):
 
 def _last_fit(learn, opt):
     "How many batches it had, last and highest rate of every group: the recorder knows only those of the last group, the others keep their ratio"
-    lrs = _trained_lrs(learn)
-    if not len(lrs) or opt is None: return 0,(),()
+    lrs,history = _trained_lrs(learn),getattr(learn, 'lr_history', None)
+    if opt is None: return 0,(),()
+    if history and 'recording' in [cb.name for cb in learn.cbs]: # `record` keeps the rates of all groups, and no sweeps
+        f = next((f for f in reversed(history.fits) if len(f)), None)
+        if f is not None and f.lrs.shape[1]==len(opt.hypers): return len(f),tuple(f.lrs[-1].tolist()),tuple(f.lrs.max(0).tolist())
+    if not len(lrs): return 0,(),()
     now = [float(_number(h['lr'])) for h in opt.hypers]
     of = lambda v: tuple(float(v*h/now[-1]) if now[-1] else float(v) for h in now)
     return len(lrs),of(lrs[-1]),of(lrs.max())
@@ -364,6 +369,7 @@ class _Frozen:
 # %% ../nbs/12_freezing.ipynb #c018
 def _rates_of(v, n, name):
     "Rates of a fit, shape (steps, n): of a schedule at 101 even positions, of rates once"
+    if isinstance(v, Schedule): v = v.for_groups(n)
     if not callable(v):
         _check_lr(v, name, zero=True)
         return np.array([_per_group(v, n, name)])
@@ -392,7 +398,7 @@ def preview_freeze(
 
 def preflight(
     learn:Learner, # Any fastai learner; it is only looked at
-    sched_or_lr=None, # A schedule: a function of the position in [0, 1] that gives a rate, or one per group; or rates for a flat `fit`. None: `learn.lr`
+    sched_or_lr=None, # A schedule such as `one_cycle(1e-3)`, or another function of the position in [0, 1] that gives a rate, or one per group; or rates for a flat `fit`. None: `learn.lr`
     freeze_to:int|None=None, # Look at a fit after `freeze_to(learn, freeze_to, keep_state, norm)`; None: at a fit now
     keep_state:bool=False, # As for `freeze_to`
     norm:str='as is', # As for `freeze_to`

@@ -16,7 +16,6 @@ import ipywidgets as W
 import numpy as np
 import traitlets as T
 from fastai.basics import Learner
-from fastai.callback.schedule import combined_cos
 from matplotlib.backend_tools import Cursors
 from matplotlib.patches import Rectangle
 
@@ -27,6 +26,7 @@ from .group_views import _Bars, _Rows, _alt
 from .groups import NORMS, SEVERITY, _check_group, _check_keep, _check_norm, _check_same, _index, _sentence, freeze_diff, frozen_to, spike_risks
 from .picker import _code_html
 from .range_test import _check_lr
+from .schedule import one_cycle
 from .snapshot import _refuse_fitting
 from .suggest import exact_range
 
@@ -53,9 +53,9 @@ _TOP,_ROOM = 28,58 # CSS pixels above the bars, for the title, and below, for th
 _SCHEDS = 'fit_one_cycle','fit'
 
 def _one_cycle(top):
-    "Rates of fastai's `fit_one_cycle` with its defaults, a function of the position"
-    top = np.array(top)
-    return combined_cos(.25, top/25, top, top/1e5)
+    "Rates of fastai's `fit_one_cycle`; 0 stays 0"
+    f = one_cycle([v or 1. for v in top.tolist()])
+    return lambda pos: f(pos)*(top>0)
 
 class FreezePanel(FigureBox):
     """The parameter groups of a learner as bars, with a boundary that one drags: what is above it would be frozen. Difference and preflight follow the boundary;

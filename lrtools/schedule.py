@@ -7,7 +7,7 @@ Docs: https://lrtools.github.io/lrtools/schedule.html.md"""
 # %% auto #0
 __all__ = ['Schedule', 'schedule', 'one_cycle', 'flat_cos', 'sgdr', 'sgdr_epochs', 'cyclical', 'slanted_triangular', 'warmup_cos',
            'warmup_stable_decay', 'poly', 'exponential', 'multistep', 'step', 'inverse_sqrt', 'constant', 'stairs',
-           'ladder', 'join', 'scale', 'clip']
+           'sampled', 'ladder', 'join', 'scale', 'clip']
 
 # %% ../nbs/05_schedule.ipynb #c003
 import inspect, json, math
@@ -403,6 +403,21 @@ def stairs(
     "One rate after the other"
     if not isinstance(lrs, (list, tuple)) or not lrs: raise TypeError(f"lrs={lrs!r}: expected a list of rates")
     return _pieces([1]*len(lrs), [_flat(_rate('lrs', v, zero=True)) for v in lrs])
+
+@schedule
+def sampled(
+    lrs:list, # Rate at each step, or rows with one for each group
+    moms:list|None=None # Momentum at each step
+)->Schedule:
+    "Rates that were read off elsewhere, step by step, such as those of another scheduler (`from_torch`)"
+    ys = np.asarray(lrs, float)
+    ys = ys[:,None] if ys.ndim==1 else ys
+    if ys.ndim!=2 or not ys.size: raise ValueError(f"lrs has the shape {ys.shape}: expected (steps,) or (steps, groups)")
+    for name,o in (('lrs', ys), *([] if moms is None else [('moms', np.asarray(moms, float))])):
+        if len(o)!=len(ys): raise ValueError(f"{name} has {len(o)} values for {len(ys)} steps")
+        if not np.isfinite(o).all() or (o<0).any(): raise ValueError(f"{name}: a value here is 0 or more, and finite")
+    at = lambda o: lambda x: o[np.minimum(np.floor(x[:,0]*len(o)+1e-6).astype(int), len(o)-1)]
+    return at(ys),None if moms is None else at(np.asarray(moms, float)[:,None])
 
 def ladder(
     *lrs # Rates, one after the other

@@ -656,3 +656,23 @@ def test_wrong_kinds(tmp_path):
     r = freeze_report(learn)
     for f in (lambda: frozen_to('r', 1), lambda: spike_risks('r', 'r', [[1]]), lambda: spike_risks(r, freeze_report(deep(tmp_path)), [[1]]), lambda: FreezeReport.from_json('{"kind":"FreezeReport","version":1}'), lambda: spike_risks(r, r, [[math.nan]*2])):
         with pytest.raises((ValueError, TypeError), match='report|Report|groups|finite'): f()
+
+# ---------------------------------------------------------------- with schedules and a record of ours
+
+def test_schedules_of_ours(cycled):
+    from lrtools.schedule import constant, one_cycle as cycle
+    assert causes(cycled, cycle(slice(1e-4, 1e-2)), freeze_to=0)==[] and causes(cycled, cycle([1e-4, 1e-2]), freeze_to=0)==[]
+    assert causes(cycled, constant(1e-2), freeze_to=0)==causes(cycled, 1e-2, freeze_to=0)
+    with pytest.raises(ValueError, match='gives'): preflight(cycled, cycle([1e-4]*3))
+
+def test_a_record_outlives_lr_find(tmp_path):
+    from lrtools.recording import record
+    learn = plain(tmp_path)
+    record(learn)
+    learn.freeze()
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, slice(1e-4, 1e-2))
+    learn.unfreeze()
+    before = causes(learn, 1e-2)
+    with learn.no_bar(): learn.lr_find(show_plot=False, num_it=10, suggest_funcs=())
+    r = freeze_report(learn)
+    assert r.n_steps==10 and r.top_lr==pytest.approx((1e-4, 1e-2), rel=.1) and [g.memory for g in r.groups]==['cleared']*2 and all('optimizer memory' in c for c in (before, causes(learn, 1e-2)))
