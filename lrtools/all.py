@@ -12,7 +12,8 @@ __all__ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'landmarks'
            'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory', 'Snapshot', 'preserved',
            'lr_range_test', 'freeze_report', 'freeze_to', 'param_groups', 'preflight', 'preview_freeze', 'from_torch',
            'to_torch', 'from_everydream', 'Recording', 'record', 'fit_plan', 'plot_lr_curve', 'plot_probe', 'figure_of',
-           'plot_groups', 'probe', 'LRPicker', 'FreezePanel']
+           'plot_groups', 'plot_plan', 'plot_history', 'plot_losses', 'figure_of_history', 'probe', 'LRPicker',
+           'FreezePanel']
 
 # %% ../nbs/90_all.ipynb #c002
 from .curve import LRCurve, GroupCurves
@@ -31,6 +32,7 @@ from .recording import Recording, record
 from .fit_plan import fit_plan
 from .views import plot_lr_curve, plot_probe, figure_of
 from .group_views import plot_groups
+from .plan_views import plot_plan, plot_history, plot_losses, figure_of_history
 from .probe import probe
 from .picker import LRPicker
 from .panel import FreezePanel
@@ -40,4 +42,4 @@ _all_ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'landmarks', 
          'Schedule', 'one_cycle', 'flat_cos', 'sgdr', 'sgdr_epochs', 'cyclical', 'slanted_triangular', 'warmup_cos', 'warmup_stable_decay', 'poly', 'exponential', 'multistep', 'step', 'inverse_sqrt', 'constant', 'stairs', 'sampled', 'ladder', 'join', 'scale', 'clip',
          'Phase', 'Plan', 'fine_tune_plan', 'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory', 'Snapshot', 'preserved', 'lr_range_test', 'freeze_report',
          'freeze_to', 'param_groups', 'preflight', 'preview_freeze', 'from_torch', 'to_torch', 'from_everydream', 'Recording', 'record', 'fit_plan',
-         'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'probe', 'LRPicker', 'FreezePanel']
+         'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan', 'plot_history', 'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel']

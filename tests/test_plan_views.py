@@ -1,0 +1,99 @@
+"Pictures of plans and histories: the same numbers, few points, no words over words"
+import math, time
+
+import numpy as np, pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lrtools.history import FitRecord, LRHistory
+from lrtools.plan import Phase, Plan, fine_tune_plan, gradual_unfreeze_plan, lesson2_plan
+from lrtools.plan_views import figure_of_history, plot_history, plot_losses, plot_plan
+from lrtools.schedule import constant, cyclical, one_cycle, sgdr
+
+def drawn(f, *args, size=(7.2, 3.4), dark=False, **kw):
+    face = 'black' if dark else 'white'
+    fig = Figure(figsize=size, dpi=100, layout='constrained', facecolor=face)
+    ax = fig.add_subplot(facecolor=face)
+    assert f(*args, ax, **kw) is ax
+    FigureCanvasAgg(fig).draw()
+    return fig,ax
+
+PLANS = dict(tune=fine_tune_plan(3), gradual=gradual_unfreeze_plan(4), lesson=lesson2_plan(), one=Plan([Phase(one_cycle(1e-3), 1)]), zero=Plan([Phase(constant(0.), 1)]), cycles=Plan([Phase(cyclical(0., 1e-6, 5.5), 3)]),
+             many=Plan([Phase(one_cycle(np.geomspace(1e-6, 1e-2, 30)), 2, freeze_to=20), Phase(one_cycle(np.geomspace(1e-6, 1e-2, 30)), 2, freeze_to=0)]))
+
+def history(plan, n, n_iter=7, off=(), stop='end'):
+    h = LRHistory()
+    for p,trains in zip(plan.for_groups(n), plan.trains(n)):
+        f = FitRecord(p.n_epoch, n_iter, trains, name=p.name, planned=p.sched)
+        num = p.n_epoch*n_iter
+        for i in range(num):
+            lr = np.broadcast_to(p.sched(i/num), (n,))*(2 if i in off else 1)
+            f.add(i, 1/(1+i) if i!=3 else math.nan, [dict(lr=v, mom=.9) for v in lr])
+            if i%n_iter==n_iter-1: f.epochs.append(dict(epoch=i//n_iter, valid_loss=.5))
+        f.stop = stop
+        h.fits.append(f)
+    return h
+
+@pytest.mark.parametrize('log', [False, True])
+@pytest.mark.parametrize('size', [(3.2, 3.), (7.2, 3.4)])
+@pytest.mark.parametrize('name', PLANS)
+def test_any_plan_is_drawn(name, size, log):
+    plan = PLANS[name]
+    fig,ax = drawn(plot_plan, plan, size=size, log=log, moms=True)
+    labels = [t.get_window_extent() for t in ax.get_xticklabels() if t.get_text() and ax.get_xlim()[0]<=t.get_position()[0]<=ax.get_xlim()[1]]
+    assert all(not a.overlaps(b) for a,b in zip(labels, labels[1:])) and all(b.y0>=-1 for b in labels)
+    for child in ax.child_axes: assert all(child.get_window_extent().y0>=b.y1-1 for b in labels) # the band is above the ticks
+
+@pytest.mark.parametrize('name', PLANS)
+def test_lines_are_the_numbers(name):
+    plan = PLANS[name]
+    n = plan.n_groups or 3
+    _,ax = drawn(plot_plan, plan, n_iter=11, n_groups=n)
+    x = np.concatenate([t for t,*_ in plan.drawn(11, n)])
+    lines = [l for l in ax.lines if len(l.get_xdata())>2]
+    rates = plan.rates(11, n)
+    for l in lines:
+        at = np.searchsorted(x, l.get_xdata())
+        assert any(np.array_equal(l.get_ydata(), rates[at,g]) for g in range(n))
+    assert {tuple(l.get_ydata()) for l in lines}>={tuple(rates[:11*plan[0].n_epoch,-1])}
+
+def test_a_million_steps():
+    plan = Plan([Phase(one_cycle([1e-5,1e-4,1e-3]), 10), Phase(sgdr([1e-5,1e-4,1e-3], 5, 1, 1), 10)])
+    _,ax = drawn(plot_plan, plan, n_iter=50_000)
+    assert max(len(l.get_xdata()) for l in ax.lines)<=4000 and max(np.max(l.get_ydata()) for l in ax.lines if len(l.get_ydata())>2)==pytest.approx(1e-3, rel=1e-4)
+
+@pytest.mark.parametrize('name', ['tune','lesson','one','cycles'])
+def test_histories(name):
+    plan = PLANS[name]
+    h = history(plan, 3)
+    _,ax = drawn(plot_history, h)
+    thick = [l for l in ax.lines if l.get_lw()==2.4]
+    assert np.array_equal(np.concatenate([l.get_ydata() for l in thick if l.get_label()!='none'])[-1], h.lrs[-1,-1]) and not any(l.get_marker()=='x' for l in ax.lines)
+    _,ax = drawn(plot_history, history(plan, 3, off=(2, 4), stop='interrupted'))
+    assert sum(len(l.get_xdata()) for l in ax.lines if l.get_marker()=='x')==2*len(plan)
+    assert any('interrupted' in t.get_text() for t in ax.texts)
+    _,ax = drawn(plot_losses, h)
+    assert sum(len(l.get_xdata()) for l in ax.lines if l.get_marker()=='s')==plan.n_epoch
+    FigureCanvasAgg(figure_of_history(h)).draw()
+
+def test_resumed_fits_lie_one_after_the_other():
+    plan = Plan([Phase(constant(1e-3), 4)])
+    h = history(plan, 1)
+    f = FitRecord(4, 7, (True,), start_epoch=2, planned=plan[0].sched)
+    for i in range(14, 28): f.add(i, 1., [dict(lr=1e-3)])
+    h.fits.append(f)
+    _,ax = drawn(plot_history, h)
+    assert ax.get_xlim()==(0, 6)
+
+def test_dark_and_wrong():
+    a,b = (drawn(plot_plan, PLANS['tune'], dark=d)[1].lines[-1].get_color() for d in (False, True))
+    assert a!=b
+    for f,bad,error in ((plot_plan, 3, TypeError), (plot_history, 3, TypeError), (plot_losses, LRHistory(), ValueError), (plot_history, LRHistory(), ValueError)):
+        with pytest.raises(error): f(bad, Figure().add_subplot())
+
+def test_they_show_themselves(monkeypatch):
+    import IPython.display
+    shown = []
+    monkeypatch.setattr(IPython.display, 'display', lambda o, **kw: shown.append(o))
+    PLANS['tune']._ipython_display_(); history(PLANS['tune'], 3)._ipython_display_(); LRHistory()._ipython_display_()
+    assert [[*o][0] for o in shown]==['image/png','text/plain','image/png','text/markdown','text/markdown'] and 'from group -1 on' in shown[0]['text/plain']
