@@ -9,11 +9,11 @@ __all__ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'landmarks'
            'freeze_diff', 'Schedule', 'one_cycle', 'flat_cos', 'sgdr', 'sgdr_epochs', 'cyclical', 'slanted_triangular',
            'warmup_cos', 'warmup_stable_decay', 'poly', 'exponential', 'multistep', 'step', 'inverse_sqrt', 'constant',
            'stairs', 'sampled', 'ladder', 'join', 'scale', 'clip', 'Phase', 'Plan', 'fine_tune_plan',
-           'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory', 'Snapshot', 'preserved',
-           'lr_range_test', 'freeze_report', 'freeze_to', 'param_groups', 'preflight', 'preview_freeze', 'from_torch',
-           'to_torch', 'from_everydream', 'Recording', 'record', 'fit_plan', 'plot_lr_curve', 'plot_probe', 'figure_of',
-           'plot_groups', 'plot_plan', 'plot_history', 'plot_losses', 'figure_of_history', 'probe', 'LRPicker',
-           'FreezePanel']
+           'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory', 'continue_plan', 'jump',
+           'Snapshot', 'preserved', 'lr_range_test', 'freeze_report', 'freeze_to', 'param_groups', 'preflight',
+           'preview_freeze', 'from_torch', 'to_torch', 'from_everydream', 'Recording', 'record', 'fit_plan',
+           'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan', 'plot_history', 'plot_losses',
+           'figure_of_history', 'probe', 'LRPicker', 'FreezePanel', 'LiveSchedule']
 
 # %% ../nbs/90_all.ipynb #c002
 from .curve import LRCurve, GroupCurves
@@ -24,6 +24,7 @@ from .schedule import (Schedule, one_cycle, flat_cos, sgdr, sgdr_epochs, cyclica
                               constant, stairs, sampled, ladder, join, scale, clip)
 from .plan import Phase, Plan, fine_tune_plan, gradual_unfreeze_plan, lesson2_plan, decaying_cycles_plan
 from .history import LRHistory
+from .continuation import continue_plan, jump
 from .snapshot import Snapshot, preserved
 from .range_test import lr_range_test
 from .freezing import freeze_report, freeze_to, param_groups, preflight, preview_freeze
@@ -36,10 +37,11 @@ from .plan_views import plot_plan, plot_history, plot_losses, figure_of_history
 from .probe import probe
 from .picker import LRPicker
 from .panel import FreezePanel
+from .live import LiveSchedule
 
 # %% ../nbs/90_all.ipynb #c004
 _all_ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'landmarks', 'fastai_rules', 'ProbeRuns', 'FreezeReport', 'freeze_diff',
          'Schedule', 'one_cycle', 'flat_cos', 'sgdr', 'sgdr_epochs', 'cyclical', 'slanted_triangular', 'warmup_cos', 'warmup_stable_decay', 'poly', 'exponential', 'multistep', 'step', 'inverse_sqrt', 'constant', 'stairs', 'sampled', 'ladder', 'join', 'scale', 'clip',
-         'Phase', 'Plan', 'fine_tune_plan', 'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory', 'Snapshot', 'preserved', 'lr_range_test', 'freeze_report',
+         'Phase', 'Plan', 'fine_tune_plan', 'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory', 'continue_plan', 'jump', 'Snapshot', 'preserved', 'lr_range_test', 'freeze_report',
          'freeze_to', 'param_groups', 'preflight', 'preview_freeze', 'from_torch', 'to_torch', 'from_everydream', 'Recording', 'record', 'fit_plan',
-         'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan', 'plot_history', 'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel']
+         'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan', 'plot_history', 'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel', 'LiveSchedule']

@@ -210,3 +210,26 @@ def test_everydream():
     assert (from_everydream(dict(lr_scheduler='constant'), 5)(np.arange(5)/5)==1e-6).all()
     for bad,words in ((dict(lr_scheduler='no'), 'lr_scheduler'), (dict(lr=-1), 'lr=-1'), (3, 'config')):
         with pytest.raises((ValueError, TypeError), match=words): from_everydream(bad, 10)
+
+# ---------------------------------------------------------------- going on
+
+from lrtools.continuation import STRATEGIES, continue_plan, jump
+
+@pytest.mark.parametrize('name', STRATEGIES)
+def test_every_way_to_go_on(name, tmp_path):
+    learn = small(tmp_path)
+    record(learn)
+    quietly(learn, Plan([Phase(one_cycle(slice(1e-5, 1e-3)), 2)]))
+    last = learn.lr_history.last_lr
+    plan = continue_plan(learn.lr_history, name, 2)
+    assert plan.n_groups==3 and Plan.from_json(plan.to_json())==plan and (plan.n_epoch==4)==(name=='from_scratch_longer')
+    rates = plan.rates(5, 3)
+    if name!='from_scratch_longer': assert plan[0].name==f'{name}: {jump(learn.lr_history, plan)}' and 'last' in plan[0].name or rates[0,-1]==0
+    h = quietly(learn, plan)
+    assert np.array_equal(h[-1].lrs, rates) and len(h)==2
+    assert (rates.max(0)<=np.array([1e-5,1e-4,1e-3])*(1+1e-9)).all()
+
+def test_going_on_refuses(tmp_path):
+    h = record(small(tmp_path))
+    with pytest.raises(ValueError, match='no steps'): continue_plan(h, 'again')
+    with pytest.raises(TypeError, match='history'): continue_plan(3, 'again')

@@ -1,0 +1,77 @@
+"A fit that is watched: the same numbers, few pictures, one place for them"
+import types
+
+import numpy as np, pytest
+from fastai.basics import Callback, CancelFitException
+
+import fastai.callback.schedule
+import lrtools.live
+from learners import plain
+from lrtools.fit_plan import fit_plan
+from lrtools.live import LiveSchedule
+from lrtools.plan import Phase, Plan
+from lrtools.recording import Recording, record
+from lrtools.schedule import one_cycle
+
+@pytest.fixture
+def screen(monkeypatch):
+    "What a notebook would show: (data, display_id, update)"
+    import IPython.display
+    shown = []
+    monkeypatch.setattr(IPython.display, 'display', lambda data, **kw: shown.append((data, kw['display_id'], kw['update'])))
+    monkeypatch.setattr(lrtools.live, '_kernel', lambda: True)
+    monkeypatch.setattr(lrtools.live, '_running', lambda: ('cell', 1))
+    return shown
+
+def quiet(learn, f):
+    with learn.no_bar(), learn.no_logging(): f()
+
+def every_step(monkeypatch): monkeypatch.setattr(lrtools.live, '_SHARE', 0)
+
+def test_one_picture_that_moves(tmp_path, screen, monkeypatch):
+    every_step(monkeypatch)
+    learn = plain(tmp_path)
+    quiet(learn, lambda: learn.fit_one_cycle(2, slice(1e-4, 1e-2), cbs=LiveSchedule(1e-9)))
+    assert len(screen)==11 and len({i for _,i,_ in screen})==1 and [u for *_,u in screen]==[False]+[True]*10 # ten steps, and the end
+    assert len({d['image/png'] for d,*_ in screen})>=10 and 'after 10 of 10 steps' in screen[-1][0]['text/plain']
+    assert learn.lr_history[0].lrs[:,-1].tolist()==learn.recorder.lrs and not any(isinstance(cb, Recording) for cb in learn.cbs)
+
+def test_a_plan_of_phases_has_one_picture(tmp_path, screen, monkeypatch):
+    every_step(monkeypatch)
+    learn,plan = plain(tmp_path),Plan([Phase(one_cycle(1e-3), 1, freeze_to=-1, name='head'), Phase(one_cycle(slice(1e-5, 1e-3)), 2, freeze_to=0)])
+    quiet(learn, lambda: fit_plan(learn, plan, cbs=LiveSchedule(1e-9)))
+    assert len({i for _,i,_ in screen})==1 and np.array_equal(learn.lr_history.lrs, plan.rates(5, 2)) and len(learn.lr_history)==2
+    monkeypatch.setattr(lrtools.live, '_running', lambda: ('cell', 2))
+    live = LiveSchedule(1e-9)
+    learn.add_cb(live); record(learn)
+    quiet(learn, lambda: learn.fit(1)); n = len(screen)
+    monkeypatch.setattr(lrtools.live, '_running', lambda: ('cell', 3))
+    quiet(learn, lambda: learn.fit(1))
+    assert screen[n][1]!=screen[n-1][1] and screen[n][2] is False and len(learn.lr_history)==4 # recorded once each
+
+def test_pictures_are_few(tmp_path, screen):
+    learn = plain(tmp_path)
+    quiet(learn, lambda: learn.fit(3, cbs=LiveSchedule(1000.)))
+    assert len(screen)==2 # the first step and the end
+
+def test_a_script_only_records(tmp_path, monkeypatch):
+    monkeypatch.setattr(LiveSchedule, 'picture', lambda *a: pytest.fail('drawn'))
+    learn = plain(tmp_path)
+    quiet(learn, lambda: learn.fit(1, cbs=LiveSchedule()))
+    assert len(learn.lr_history[0])==5
+
+def test_interrupted_and_cancelled(tmp_path, screen):
+    learn,seen = plain(tmp_path),[]
+    class Stop(Callback):
+        run_valid = False
+        def after_batch(self):
+            seen.append(0)
+            if len(seen)==3: raise KeyboardInterrupt
+            if len(seen)==6: raise CancelFitException
+    with pytest.raises(KeyboardInterrupt): quiet(learn, lambda: learn.fit(2, cbs=[Stop(), LiveSchedule()]))
+    quiet(learn, lambda: learn.fit(2, cbs=[learn_stop for learn_stop in [Stop()]]+[LiveSchedule()]))
+    assert [(f.stop, len(f)) for f in learn.lr_history]==[('interrupted', 3), ('cancelled', 3)]
+
+@pytest.mark.parametrize('bad', [0, -1, float('nan'), 'often'])
+def test_refused(bad):
+    with pytest.raises((ValueError, TypeError), match='every'): LiveSchedule(bad)
