@@ -241,6 +241,35 @@ class FigureBox(W.VBox):
         for c in classes: w.add_class(c)
         return w
 
+    def html(self,
+        name:str, # Gives it the class `lrtools-…`
+        **kw # Of the widget
+    )->W.HTML:
+        "Words of the widget"
+        return self._classed(W.HTML(**kw), f'lrtools-{name}')
+
+    def row(self,
+        *ws # Widgets; None for none
+    )->W.Box:
+        "Controls side by side; where the cell is narrow, one under the other"
+        return self._classed(W.Box([w for w in ws if w is not None]), 'lrtools-row')
+
+    def button(self,
+        name:str, # On it
+        tip:str, # Shown when the pointer rests on it
+        f, # Called when it is pressed; what it raises is shown in the box
+        **kw # Of the widget
+    )->W.Button:
+        "A button"
+        b = W.Button(description=name, tooltip=tip, layout=dict(width='auto'), **kw)
+        b.on_click(lambda _: self._pressed(f))
+        return b
+
+    @guarded
+    def _pressed(self, f):
+        self.acted()
+        f()
+
     # what a subclass gives
     def plot(self, fig):
         "Draw the present record on the empty `fig`; returns the artists that move"

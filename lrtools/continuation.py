@@ -8,11 +8,13 @@ Docs: https://lrtools.github.io/lrtools/continuation.html.md"""
 __all__ = ['STRATEGIES', 'jump', 'continue_plan']
 
 # %% ../nbs/08_continuation.ipynb #c003
+from dataclasses import replace
+
 import numpy as np
 
 from .curve import fmt_lr
 from .groups import times
-from .history import FitRecord, LRHistory
+from .history import LRHistory, _check_history
 from .plan import Phase, Plan
 from .schedule import _count, _number, _one_of, constant, flat_cos, one_cycle, step, warmup_cos
 
@@ -30,15 +32,11 @@ def jump(
     plan:Plan # What comes next
 )->str:
     "How far the first rate of `plan` is from the last one of `history`, for the last parameter group, in words"
-    _check_past(history)
+    _check_history(history)
     p = plan[0].sched.for_groups(len(history.last_lr))
     first,last = float(np.atleast_1d(p(0.))[-1]),history.last_lr[-1]
     if not last or not first: return f'begins at {fmt_lr(first) if first else 0}, after {fmt_lr(last) if last else 0}'
     return f'begins at {fmt_lr(first)}, {times(first, last)} the last rate'
-
-def _check_past(history):
-    if not isinstance(history, LRHistory): raise TypeError(f"history={history!r}: expected an LRHistory, `learn.lr_history`")
-    if not history.n_steps: raise ValueError("history has no steps yet: `record(learn)` before a fit, or `fit_plan`")
 
 def continue_plan(
     history:LRHistory, # `learn.lr_history`
@@ -47,7 +45,7 @@ def continue_plan(
     factor:float=.1 # What 'lower', 'constant', 'decay_only' and 'step_decay' take of the highest rate of the last fit
 )->Plan:
     "A plan that goes on after the last fit of `history`, with the rates of its groups. ValueError for a strategy that is not there, and for a history without steps"
-    _check_past(history)
+    _check_history(history)
     _one_of('strategy', strategy, STRATEGIES)
     _count('n_epoch', n_epoch)
     _number('factor', factor, 0, open_lo=True)
@@ -60,5 +58,5 @@ def continue_plan(
     sched = {'again': lambda: last.planned or one_cycle(rates()), 'lower': lambda: one_cycle(rates(factor)), 'constant': lambda: constant(rates(factor)), 'decay_only': lambda: flat_cos(rates(factor), pct_start=0.),
              'step_decay': lambda: step(rates(factor)), 'rewarm': lambda: warmup_cos(rates()), 'from_scratch_longer': lambda: one_cycle(rates())}[strategy]()
     longer = strategy=='from_scratch_longer'
-    plan = Plan([Phase(sched, n_epoch+round(past)*longer, reset_opt=longer)])
-    return Plan([Phase(sched, plan.n_epoch, reset_opt=longer, name=strategy if longer else f'{strategy}: {jump(history, plan)}')])
+    phase = Phase(sched, n_epoch+round(past)*longer, reset_opt=longer, name=strategy)
+    return Plan([phase if longer else replace(phase, name=f'{strategy}: {jump(history, Plan([phase]))}')])

@@ -12,11 +12,11 @@ import numpy as np
 from fastai.basics import Callback, L, Learner
 from fastai.callback.training import GradientClip
 
-from .freezing import _check_learner, _read, freeze_to
+from .freezing import _check_learner, _lists, freeze_to
 from .history import LRHistory
 from .plan import Phase, Plan
 from .recording import Recording, record
-from .schedule import Schedule, _count
+from .schedule import _count
 
 # %% ../nbs/15_fit_plan.ipynb #c005
 class PhaseScheduler(Callback):
@@ -52,7 +52,7 @@ def fit_plan(
     _check_learner(learn)
     if isinstance(plan, Phase): plan = Plan([plan])
     if not isinstance(plan, Plan): raise TypeError(f"plan={plan!r}: expected a Plan, such as Plan([Phase(one_cycle(1e-3), 3)])")
-    n = len(_read(learn)[0].groups)
+    n = len(_lists(learn)[1])
     if not n: raise ValueError("learn has no parameter groups: all parameters were frozen when its optimizer was to be made; `learn.model.requires_grad_(True)` first")
     if not len(learn.dls.train): raise ValueError("learn.dls.train has no batches: the batch size is larger than the training set (with drop_last)")
     plan,(first,epoch) = plan.for_groups(n),_check_start(start, plan)

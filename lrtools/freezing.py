@@ -9,7 +9,6 @@ __all__ = ['freeze_report', 'param_groups', 'HoldNorm', 'freeze_to', 'preview_fr
 
 # %% ../nbs/12_freezing.ipynb #c003
 import time, warnings
-from datetime import datetime
 
 import numpy as np
 import torch
@@ -18,8 +17,8 @@ from fastai.basics import Callback, CancelBatchException, CancelEpochException, 
 from fastai.callback.training import BnFreeze, bn_types
 
 from .groups import FreezeDiff, FreezeReport, Layer, Norm, ParamGroup, ParamRecord, Preflight, _check_keep, _check_norm, _index, freeze_diff, frozen_to, holds, spike_risks
-from .range_test import _check_lr, _opt_name, _per_group, _quiet, _ready
-from .schedule import Schedule
+from .range_test import _now, _opt_name, _per_group, _quiet, _ready
+from .schedule import Schedule, _check_lr
 from .snapshot import _packages, _walk, preserved
 
 # %% ../nbs/12_freezing.ipynb #c007
@@ -91,8 +90,6 @@ def _states(opt):
 _FLAGS = 'force_train','do_wd'
 def _memory_of(opt, p): return {k:v for k,v in _states(opt)[0].get(p, {}).items() if k not in _FLAGS} if opt is not None else {}
 
-def _number(v): return v.item() if isinstance(v, torch.Tensor) else v
-
 def _remembers(opt):
     "Whether this optimizer keeps a memory at all"
     if isinstance(opt, OptimWrapper): return not (isinstance(opt.opt, torch.optim.SGD) and not any(g.get('momentum') for g in opt.opt.param_groups))
@@ -104,7 +101,7 @@ def _memories(learn, opt, lists, created):
     res = []
     for ps in lists:
         found = [m for m in (_memory_of(opt, p) for p in ps) if m]
-        steps = [int(_number(m['step'])) for m in found if 'step' in m]
+        steps = [int(m['step']) for m in found if 'step' in m]
         size = sum(t.numel()*t.element_size() for m in found for t in m.values() if isinstance(t, torch.Tensor))
         res.append(('present' if found else '', max(steps) if steps else None, size))
     none = 'none kept' if not _remembers(opt) else 'never stepped' if any(m for m,*_ in res) or not created else 'cleared' if _last_fit(learn, opt)[0] else 'empty'
@@ -125,11 +122,11 @@ def _last_fit(learn, opt):
         f = next((f for f in reversed(history.fits) if len(f)), None)
         if f is not None and f.lrs.shape[1]==len(opt.hypers): return len(f),tuple(f.lrs[-1].tolist()),tuple(f.lrs.max(0).tolist())
     if not len(lrs): return 0,(),()
-    now = [float(_number(h['lr'])) for h in opt.hypers]
+    now = [float(h['lr']) for h in opt.hypers]
     of = lambda v: tuple(float(v*h/now[-1]) if now[-1] else float(v) for h in now)
     return len(lrs),of(lrs[-1]),of(lrs.max())
 
-def _hyper(h, k): return float(_number(h[k])) if k in h and h[k] is not None else None
+def _hyper(h, k): return float(h[k]) if k in h and h[k] is not None else None
 
 def _adaptive(opt):
     keys = {k for h in getattr(opt, 'hypers', []) for k in h}
@@ -157,8 +154,8 @@ def _read(learn):
     layers = [(g, Layer(name, type(m).__name__, [param(k, p, m) for k,p in ps.items()], old, _norm_of(m, modes, held(g, m, ps)) if is_first and _is_norm(m) else None)) for g,name,m,ps,old,is_first in owned]
     groups = [ParamGroup(i, [l for g,l in layers if g==i], *(_hyper(opt.hypers[i], k) for k in ('lr','mom','wd')), *memory) for i,memory in enumerate(_memories(learn, opt, lists, created))]
     n,last,top = _last_fit(learn, opt)
-    report = FreezeReport(groups, [l for g,l in layers if g is None], _name(learn, opt), created, _adaptive(opt), opt.frozen_idx if created else None, hold, bn, _each(lr, len(groups), 'learn.lr'),
-                          None if learn.wd is None else _each(learn.wd, len(groups), 'learn.wd'), n, last, top, date=datetime.now().astimezone().isoformat(timespec='seconds'))
+    report = FreezeReport(groups, [l for g,l in layers if g is None], _opt_name(learn, opt), created, _adaptive(opt), opt.frozen_idx if created else None, hold, bn, _each(lr, len(groups), 'learn.lr'),
+                          None if learn.wd is None else _each(learn.wd, len(groups), 'learn.wd'), n, last, top, date=_now())
     return report,[(g, name, m) for g,name,m,*_ in owned]
 
 def _grad(p): return None if isinstance(p, nn.parameter.UninitializedTensorMixin) else p.grad
@@ -167,8 +164,6 @@ def _each(v, n, name):
     "`v`, a number, a slice or a list, for each of `n` groups, by fastai's rules"
     _check_lr(v, name, zero=True)
     return tuple(_per_group(v, n, name)) if n else ()
-
-def _name(learn, opt): return type(opt.opt).__name__ if isinstance(opt, OptimWrapper) else _opt_name(learn)
 
 # %% ../nbs/12_freezing.ipynb #c009
 class _Measure(Callback):
@@ -270,9 +265,10 @@ def _hold(learn, norm):
     if norm=='train': learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, HoldNorm)])
     elif not _has(learn, HoldNorm): learn.add_cb(HoldNorm())
 
-def _check_can(learn, report):
+def _check_can(learn, lists):
     "Refuse what torch cannot freeze or unfreeze"
-    lazy = [f'{l.name}.{p.name}' for g in report.groups for l in g.layers for p in l.params if p.shape is None]
+    grouped = {id(p) for ps in lists for p in ps}
+    lazy = [n for n,p in learn.model.named_parameters() if isinstance(p, nn.parameter.UninitializedTensorMixin) and id(p) in grouped]
     if lazy: raise ValueError(f"learn.model has parameters without a shape yet ({', '.join(lazy[:3])}), which torch cannot freeze: run it on one batch first, `learn.model(learn.dls.one_batch()[0])`")
     whole = [n for n,p in learn.model.named_parameters() if not (p.is_floating_point() or p.is_complex())]
     if whole: raise ValueError(f"learn.model has parameters of whole numbers ({', '.join(whole[:3])}), which torch cannot train: make them buffers, `register_buffer`")
@@ -285,11 +281,12 @@ def freeze_to(
 )->None:
     """Freeze the parameter groups before `n` and train the others. What `norm` says lasts through fits, until it is called with another.
     ValueError for a group that is not there, before anything has changed."""
-    report,_ = _read(learn)
+    _check_learner(learn)
     _check_norm(norm)
     _check_keep(keep_state)
-    n = _index(n, len(report.groups))
-    _check_can(learn, report)
+    _,lists,*_ = _lists(learn)
+    n = _index(n, len(lists))
+    _check_can(learn, lists)
     if learn.opt is None: learn.create_opt()
     if norm!='as is': _hold(learn, norm)
     with warnings.catch_warnings():
@@ -393,7 +390,7 @@ def preview_freeze(
     "What `freeze_to(learn, n, keep_state, norm)` would change, in sentences. ValueError for a group that is not there"
     before = freeze_report(learn)
     after = frozen_to(before, n, keep_state, norm)
-    _check_can(learn, before)
+    _check_can(learn, _lists(learn)[1])
     return freeze_diff(before, after, _rates_of(before.lr if lr is None else lr, len(before.groups), 'lr')[0].tolist())
 
 def preflight(

@@ -15,11 +15,11 @@ from fastcore.basics import patch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from .groups import FreezeReport, _big, _check_group, _check_report, _check_same, _family, _lr, frozen_to
-from .views import _frame, _inches, _palette, png
+from .groups import FreezeReport, _big, _check_group, _check_report, _check_same, _family, _lr
+from .views import _display, _frame, _inches, _legend, _palette
 
 # %% ../nbs/21_group_views.ipynb #c007
 _LINE,_BAR,_GAP = 17,13,14 # Heights of the parts of a group, CSS pixels
@@ -39,10 +39,10 @@ class _Rows:
             self.bars.append((y+text, y+text+bar))
             y += text+bar+gap
             if g.index!=unfolded: continue
-            own = g.layers if len(g.layers)<=_MOST else [*g.layers[:_MOST-1], g.layers[_MOST-1:]]
-            for l in own:
+            ix = [[i] for i in range(len(g.layers))]
+            for own in ix if len(ix)<=_MOST else [*ix[:_MOST-1], sum(ix[_MOST-1:], [])]:
                 text,bar,gap = _SMALL
-                self.layers.append((l, y+text, y+text+bar))
+                self.layers.append((own, y+text, y+text+bar))
                 y += text+bar+gap
             y += _GAP-gap
         self.tops.append(y)
@@ -97,8 +97,7 @@ class _Bars:
         self.small = [ax.text(.03, a-_SMALL[0]/2, '', transform=on_side, ha='left', **{**side, 'fontsize': 8, 'color': pal.faint}) for _,a,_ in self.rows.layers]
         self.legend = []
         if self.rows.many:
-            self.legend = [ax.legend(handles=[Patch(facecolor=pal.main, label='trains'), Patch(facecolor=pal.faint, alpha=.35, label='frozen')], loc='lower right', fontsize=8, framealpha=.8,
-                      edgecolor='none', facecolor=ax.get_facecolor(), labelcolor=pal.fg)]
+            self.legend = [_legend(ax, pal, handles=[Patch(facecolor=pal.main, label='trains'), Patch(facecolor=pal.faint, alpha=.35, label='frozen')], loc='lower right', fontsize=8, framealpha=.8)]
         self.artists = [self.still, self.on, *self.cuts, *self.left, *self.right, *self.small, *self.legend]
 
     def _ticks(self):
@@ -126,9 +125,9 @@ class _Bars:
                 if x-last>3*wide: lines.append([(x,a),(x,b)]); last = x
         self.cuts = [self.ax.add_collection(LineCollection(lines, colors=self.ax.get_facecolor(), lw=.8, zorder=4), autolim=False)]
 
-    def _bar(self, o, a, b):
-        "(trainable part, frozen part) of the bar of a group or of layers, as polygons"
-        n,on = (sum(getattr(l, k) for l in (o if isinstance(o, (list, tuple)) else [o])) for k in ('n_params','n_trainable'))
+    def _bar(self, parts, a, b):
+        "(trainable part, frozen part) of the bar of groups or layers, as polygons"
+        n,on = (sum(getattr(o, k) for o in parts) for k in ('n_params','n_trainable'))
         x0 = self._x(0)
         box = lambda u,v: [[(u,a),(v,a),(v,b),(u,b)]] if v>u else []
         if not n: return [],[]
@@ -141,11 +140,8 @@ class _Bars:
     ):
         "Bring what moves to `after`"
         width,chars = _inches(self.ax)[0]*100,int(_inches(self.ax)[0]*100/_NORMAL)
-        lids = {(g.index, i):l for g in after.groups for i,l in enumerate(g.layers)}
-        at = iter(range(10**9))
-        of = lambda o: [lids[self.unfolded, next(at)] for _ in o] if isinstance(o, (list, tuple)) else lids[self.unfolded, next(at)]
-        layers = [(of(o), a, b) for o,a,b in self.rows.layers]
-        parts = [self._bar(g, *ab) for g,ab in zip(after.groups, self.rows.bars)]+[self._bar(o, a, b) for o,a,b in layers]
+        layers = [([after.groups[self.unfolded].layers[i] for i in ix], a, b) for ix,a,b in self.rows.layers]
+        parts = [self._bar([g], *ab) for g,ab in zip(after.groups, self.rows.bars)]+[self._bar(*row) for row in layers]
         self.on.set_verts([v for on,_ in parts for v in on])
         self.still.set_verts([v for _,off in parts for v in off])
         for i,(g,h) in enumerate(zip(self.report.groups, after.groups)):
@@ -158,8 +154,9 @@ class _Bars:
             room = int((width-px(left, right))/_NORMAL)-2
             self.left[i].set_text(left+(f': {_cut(h.name, room)}' if room>3 and h.name else '')+size)
             self.right[i].set(text=right, weight='normal' if same else 'bold', color=self.pal.fg if same else self.pal.choice)
-        for t,(o,_,_) in zip(self.small, layers):
-            if isinstance(o, (list, tuple)): t.set_text(f'… and {len(o)} more layers, {_big(sum(l.n_params for l in o))}'); continue
+        for t,(ls,_,_) in zip(self.small, layers):
+            if len(ls)>1: t.set_text(f'… and {len(ls)} more layers, {_big(sum(l.n_params for l in ls))}'); continue
+            o, = ls
             said = [o.name.rpartition('.')[2] and _cut(o.name, max(8, chars//3)), o.kind, _big(o.n_params)+(' + lazy' if o.n_lazy else ''), {'all': 'trains', 'none': 'frozen', 'part': 'partly trains', '': ''}[o.trains], _norm_mark([o])]
             t.set_text('  '.join(s for s in said if s))
 
@@ -202,7 +199,4 @@ def _trained(s): return {'all': 'trainable', 'none': 'frozen'}.get(s, s+' traina
 
 @patch
 def _ipython_display_(self:FreezeReport):
-    from IPython.display import display # only IPython calls this
-    alt = _alt(self)
-    if self.groups: display({'image/png': png(figure_of_groups(self)), 'text/plain': alt}, raw=True, metadata={'image/png': {'alt': alt}})
-    display({'text/markdown': self._repr_markdown_(), 'text/plain': repr(self)}, raw=True)
+    _display(figure_of_groups(self) if self.groups else None, _alt(self), {'text/markdown': self._repr_markdown_(), 'text/plain': repr(self)})

@@ -402,12 +402,17 @@ def _said_memory(a, b):
     got = [g.index for g,h in zip(a.groups, b.groups) if g.memory!='present' and h.memory=='present']
     if got: yield f"{b.opt} has a memory of {_only(len(a.groups), got)}"
 
+def _norm_changes(a, b, on):
+    "Normalisation layers of `b`, by group, whose statistics start to move (`on`), or stop"
+    found = {}
+    for g,h in zip(a.groups, b.groups):
+        for l,m in zip(g.layers, h.layers):
+            if l.norm and m.norm and l.norm.moves!=m.norm.moves and m.norm.moves==on: found.setdefault(g.index, []).append(m)
+    return found
+
 def _said_norm(a, b):
     for verb,on in (('start to move', True), ('stop moving', False)):
-        found = {}
-        for g,h in zip(a.groups, b.groups):
-            for l,m in zip(g.layers, h.layers):
-                if l.norm and m.norm and l.norm.moves!=m.norm.moves and m.norm.moves==on: found.setdefault(g.index, []).append(m)
+        found = _norm_changes(a, b, on)
         if found: yield f"{' and '.join(dict.fromkeys(_family(m.kind) for ms in found.values() for m in ms))} statistics of {_only(len(a.groups), found)} {verb}"
 
 def _family(kind): return 'BatchNorm' if 'Norm' not in kind else kind[:kind.index('Norm')+4]
@@ -576,10 +581,7 @@ def _memory(c):
 
 def _batchnorm(c):
     for on in (True, False):
-        found = {}
-        for g,h in zip(c.a.groups, c.b.groups):
-            for l,m in zip(g.layers, h.layers):
-                if l.norm and m.norm and l.norm.moves!=m.norm.moves and m.norm.moves==on: found.setdefault(g.index, []).append(l)
+        found = _norm_changes(c.a, c.b, on)
         n = sum(map(len, found.values()))
         if found and on:
             yield Finding('batchnorm', 3, f"{_n(n, 'normalisation layer')} of {c.said(found)} would change from running statistics to those of each batch, and move the running ones",

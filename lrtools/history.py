@@ -8,7 +8,7 @@ Docs: https://lrtools.github.io/lrtools/history.html.md"""
 __all__ = ['STOPPED', 'Column', 'FitRecord', 'LRHistory']
 
 # %% ../nbs/07_history.ipynb #c003
-import json, math
+import json
 
 import numpy as np
 from fastcore.basics import patch
@@ -119,7 +119,12 @@ class LRHistory:
         "The rate of every group at the last batch, a tuple; () if there is none"
         return next((tuple(f.lrs[-1].tolist()) for f in reversed(self.fits) if len(f)), ())
 
-# %% ../nbs/07_history.ipynb #c009
+# %% ../nbs/07_history.ipynb #c008
+def _check_history(history):
+    if not isinstance(history, LRHistory): raise TypeError(f"history={history!r}: expected an LRHistory, `learn.lr_history`")
+    if not history.n_steps: raise ValueError("history has no steps yet: `record(learn)` before a fit, or `fit_plan`")
+
+# %% ../nbs/07_history.ipynb #c010
 def _span(v): return '–' if not len(v) else f'{v[0]:.3g} → {v[-1]:.3g}'
 
 @patch
@@ -132,7 +137,7 @@ def _repr_markdown_(self:LRHistory):
         return f"| {i} {f.name} | {len(f):,} | {which} | {_span(f.lrs[:,-1])} | {_span(f.losses)} | {valid} | {STOPPED[f.stop]} |"
     return '\n'.join(['| fit | steps | groups that train | lr of the last group | loss | valid loss | |', '|---|---|---|---|---|---|---|', *(row(i, f) for i,f in enumerate(self))])
 
-# %% ../nbs/07_history.ipynb #c011
+# %% ../nbs/07_history.ipynb #c012
 @patch
 def to_json(self:LRHistory)->str:
     "As a JSON text; NaN is `null`. A column that never changed is written once"

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from .curve import _is_number
 from .schedule import Schedule, _count, _number, _one_of, _rate, _sched, sampled
 
 # %% ../nbs/13_interop.ipynb #c005

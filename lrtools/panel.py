@@ -13,7 +13,6 @@ from dataclasses import replace
 from html import escape
 
 import ipywidgets as W
-import numpy as np
 import traitlets as T
 from fastai.basics import Learner
 from matplotlib.backend_tools import Cursors
@@ -22,11 +21,10 @@ from matplotlib.patches import Rectangle
 from .box import DPI, FigureBox, guarded
 from .curve import _is_number, exact_lr
 from .freezing import _Frozen, _check_learner, _rates_of, freeze_report
-from .group_views import _Bars, _Rows, _alt
+from .group_views import _Bars, _alt, groups_height
 from .groups import NORMS, SEVERITY, _check_group, _check_keep, _check_norm, _check_same, _index, _sentence, freeze_diff, frozen_to, spike_risks
-from .picker import _code_html
-from .range_test import _check_lr
-from .schedule import one_cycle
+from .picker import _code_html, _rows_html
+from .schedule import _check_lr, one_cycle
 from .snapshot import _refuse_fitting
 from .suggest import exact_range
 
@@ -243,7 +241,7 @@ class FreezePanel(FigureBox):
     # drawing
     def size_in(self, width):
         w,_ = super().size_in(width)
-        return w,math.ceil(min(_Rows(self.report, self.unfolded).height+_TOP+_ROOM, 1600))
+        return w,math.ceil(min(groups_height(self.report, self.unfolded)+_TOP+_ROOM, 1600))
 
     def plot(self, fig):
         ax = self._ax = fig.add_subplot()
@@ -357,14 +355,12 @@ class FreezePanel(FigureBox):
         self._risk_box.value = '<b>Known causes of a loss spike in the next fit</b> '+(items(found)+escape(risks.note) if found else escape(repr(risks)))
         self._code_box.value = _code_html(self._code())
         rows = self.report.table(self.unfolded) if self.unfolded is not None else []
-        cells = lambda kind, r: '<tr>'+''.join(f'<{kind} style="text-align: left; padding-right: 12px">{escape(c)}</{kind}>' for c in r)+'</tr>'
-        self._layer_box.value = f'<details><summary>Layers of group {self.unfolded} as a table</summary><div style="overflow-x: auto"><table>{cells("th", rows[0])}{"".join(cells("td", r) for r in rows[1:])}</table></div></details>' if rows else ''
+        self._layer_box.value = f'<details><summary>Layers of group {self.unfolded} as a table</summary><div style="overflow-x: auto">{_rows_html(*rows)}</div></details>' if rows else ''
         self._sync()
 
     def _controls(self):
         "Widgets above and below the figure"
-        html = lambda name, **kw: self._classed(W.HTML(**kw), f'lrtools-{name}')
-        row = lambda *ws: self._classed(W.Box(ws), 'lrtools-row')
+        html,row,button = self.html,self.row,self.button
         wide = dict(description_width='auto')
         self._hint = _HINT
         self._readout,self._diff_box,self._risk_box,self._code_box,self._layer_box = html('readout', value=_HINT),html('diff'),html('risks'),html('code'),html('layers')
@@ -377,10 +373,6 @@ class FreezePanel(FigureBox):
         self._fits = W.Dropdown(options=[*_SCHEDS, 'schedule'], description='in', style=wide, layout=dict(width='170px'))
         self._logs = W.Checkbox(False, description='logarithmic', indent=False, layout=dict(width='auto'))
         self._folds = W.Dropdown(description='layers of', style=wide, layout=dict(width='190px'))
-        def button(name, tip, f, **kw):
-            b = W.Button(description=name, tooltip=tip, layout=dict(width='auto'), **kw)
-            b.on_click(lambda _: self._pressed(f))
-            return b
         self._apply,self._undo = button('Apply', 'Freeze the learner so', self.apply, icon='check', button_style='primary'),button('Undo', 'Take the last Apply back', self.undo, icon='undo')
         self._again = button('Refresh', 'Look at the learner again', self.reread, icon='refresh')
         for w,f in ((self._slider, self._slid), (self._slide, self._hand_moved), (self._keep, self._ticked), (self._norms, self._normed), (self._rate, self._typed), (self._fits, self._fitted), (self._logs, self._logged), (self._folds, self._folded)):
@@ -407,11 +399,6 @@ class FreezePanel(FigureBox):
             self._folds.value = -1 if self.unfolded is None else self.unfolded
             self._undo.disabled,self._apply.disabled = not self._done,not self._chosen
         finally: self._syncing = False
-
-    @guarded
-    def _pressed(self, f):
-        self.acted()
-        f()
 
     def _used(self, f):
         "A control was used: call `f`, then bring the controls to what there is"

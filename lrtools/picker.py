@@ -23,7 +23,8 @@ from matplotlib.patches import Rectangle
 from .box import DPI, FigureBox, guarded
 from .curve import GroupCurves, LRCurve, _is_number, exact_lr, fmt_lr
 from .probe import probe
-from .range_test import _NVALID, _check_int, _valid_at, lr_range_test
+from .range_test import _NVALID, _valid_at, lr_range_test
+from .schedule import _count
 from .suggest import classify, exact_range, fmt_range, landmarks, readable, suggest
 from .views import _answers, _palette, _strip_height, figure_of, plot_lr_curve, png
 
@@ -69,11 +70,15 @@ def _n_valid(curve):
     its = max((list(s.valid_its) for s in curve.sweeps), key=len)
     return next((n for n in [_NVALID, *range(1, curve.num_it+1)] if its and sorted(_valid_at(n, curve.num_it))[:len(its)]==its), False)
 
+def _rows_html(head, *rows):
+    "Rows of cells as a table"
+    row = lambda kind, cs: '<tr>'+''.join(f'<{kind} style="text-align: left; padding-right: 16px">{escape(c)}</{kind}>' for c in cs)+'</tr>'
+    return '<table>'+row('th', head)+''.join(row('td', cs) for cs in rows)+'</table>'
+
 def _table_html(runs):
     "The table of a probe"
-    cells = [[c.strip() for c in row.strip('| ').split('|')] for row in runs._repr_markdown_().split('\n')]
-    row = lambda kind, cs: '<tr>'+''.join(f'<{kind} style="text-align: left; padding-right: 16px">{escape(c)}</{kind}>' for c in cs)+'</tr>'
-    return '<table>'+row('th', cells[0])+''.join(row('td', cs) for cs in cells[2:])+'</table>'
+    head,_,*rows = [[c.strip() for c in row.strip('| ').split('|')] for row in runs._repr_markdown_().split('\n')]
+    return _rows_html(head, *rows)
 
 # %% ../nbs/41_picker.ipynb #c010
 _HINT = 'Click the plot for one rate, drag for a range, press a suggestion to take it. Arrow keys nudge, with Shift further.'
@@ -105,7 +110,7 @@ class LRPicker(FigureBox):
         if not isinstance(curve, (LRCurve, GroupCurves)): raise TypeError(f"curve={curve!r}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`, or a fastai learner")
         if isinstance(curve, GroupCurves) and not len(curve): raise ValueError("curve has no groups")
         if not isinstance(learn, (Learner, type(None))): raise TypeError(f"learn={learn!r}: expected a fastai learner")
-        _check_int('n_epoch', n_epoch, 1)
+        _count('n_epoch', n_epoch, 1)
         super().__init__()
         self.learn,self._gesture,self._syncing,self._hovered = learn,None,False,None
         self._past,self._future,self._slid = [],[],-math.inf
@@ -426,8 +431,7 @@ class LRPicker(FigureBox):
     # controls
     def _controls(self):
         "Widgets above and below the figure"
-        html = lambda name, **kw: self._classed(W.HTML(**kw), f'lrtools-{name}')
-        row = lambda *ws: self._classed(W.Box([w for w in ws if w is not None]), 'lrtools-row')
+        html,row,button = self.html,self.row,self.button
         wide = dict(description_width='auto')
         self._hint = _HINT
         self._readout,self._sentence_box,self._code_box = html('readout', value=_HINT),html('sentence'),html('code')
@@ -438,7 +442,6 @@ class LRPicker(FigureBox):
         self._slider = W.IntSlider(**log) if self._grouped else W.IntRangeSlider(**log) # hundredths of a decade: floats the page would round
         field = lambda name, **kw: W.Text(description=name, continuous_update=False, style=wide, layout=dict(width='170px'), **kw)
         self._low,self._high = None if self._grouped else field('lowest', placeholder='none: one rate'),field('exact' if self._grouped else 'highest', placeholder='3e-4')
-        button = self._button
         self._undo,self._redo = button('Undo', 'Take the last change back', self.undo, icon='undo'),button('Redo', 'Make it again', self.redo, icon='repeat')
         self._presets = [] if self._grouped else [button(k, '', partial(self.take, k)) for k in ('before unfreezing', 'after unfreezing')]
         self._offers = W.Dropdown(options=[''], description='take', style=wide, layout=dict(width='230px'))
@@ -454,11 +457,6 @@ class LRPicker(FigureBox):
             self._picture,self._table = W.Image(format='png', layout=dict(display='none')),html('table')
             below += [row(self._again, self._repeats, self._ask, self._progress, self._task), self._classed(W.Box([self._picture]), 'lrtools-figure'), self._table]
         return [self._tabs][:len(self._curves)>1],below
-
-    def _button(self, name, tip, f, **kw):
-        b = W.Button(description=name, tooltip=tip, layout=dict(width='auto'), **kw)
-        b.on_click(lambda _: self._pressed(f))
-        return b
 
     def _sync(self, slider=False):
         "Bring the controls to the present state. The slider stays where the hand has it"
@@ -486,11 +484,6 @@ class LRPicker(FigureBox):
             self._beta.value = self.beta
             if self._tabs is not None: self._tabs.value = self.group
         finally: self._syncing = False
-
-    @guarded
-    def _pressed(self, f):
-        self.acted()
-        f()
 
     @guarded
     def _slid_to(self, change):

@@ -8,7 +8,7 @@ Docs: https://lrtools.github.io/lrtools/plan.html.md"""
 __all__ = ['Phase', 'Plan', 'fine_tune_plan', 'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan']
 
 # %% ../nbs/06_plan.ipynb #c003
-import json, math
+import json
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from .curve import VERSION, _unpack
 from .groups import NORMS
-from .schedule import Schedule, _code, _count, _from_plain, _number, _one_of, _plain, _rate, _sched, _to_plain, constant, cyclical, one_cycle, scale, sgdr, sgdr_epochs, slanted_triangular
+from .schedule import Schedule, _code, _count, _from_plain, _number, _one_of, _plain, _rate, _sched, _to_plain, cyclical, one_cycle, sgdr, sgdr_epochs, slanted_triangular
 
 # %% ../nbs/06_plan.ipynb #c005
 @dataclass(frozen=True, repr=False)

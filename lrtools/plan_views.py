@@ -16,12 +16,12 @@ from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from .curve import _ema, fmt_lr
-from .history import STOPPED, LRHistory
+from .history import STOPPED, LRHistory, _check_history
 from .plan import Plan
-from .views import _frame, _inches, _palette, _tick, png
+from .views import _display, _frame, _inches, _legend, _palette, _tick
 
 # %% ../nbs/22_plan_views.ipynb #c005
 _DRAWN = 4000 # Points of a line, at most
@@ -79,12 +79,11 @@ def _band(ax, pal, starts, trains):
             band.add_patch(Rectangle((a, g+.08), b-a, .84, facecolor=_shade(pal, g, n) if on else 'none', edgecolor=pal.faint, lw=.6, hatch=None if on or n>8 else '////', alpha=.9 if on else .6))
     band.text(1.005, .5, 'trains', transform=band.transAxes, va='center', fontsize=7, color=pal.faint)
 
-def _legend(ax, pal):
-    "Names of the lines; of many the first and the last"
+def _names(ax, pal):
+    "A legend of the lines; of many the first and the last"
     lines,names = ax.get_legend_handles_labels()
-    if len(names)<2: return
     if len(names)>5: lines,names = [lines[0], lines[-1]],[names[0], names[-1]]
-    ax.legend(lines, names, loc='upper right', fontsize=8, framealpha=.6, edgecolor='none', facecolor=ax.get_facecolor(), labelcolor=pal.fg)
+    if len(names)>1: _legend(ax, pal, lines, names, loc='upper right', fontsize=8)
 
 # %% ../nbs/22_plan_views.ipynb #c007
 def _check_plan(plan):
@@ -113,15 +112,11 @@ def plot_plan(
         right.spines['right'].set_visible(True)
         for t,_,m in parts: right.plot(t, m, color=pal.pick, lw=1.2, ls='--')
     if n>1: _band(ax, pal, plan.starts, plan.trains(n))
-    _legend(ax, pal)
+    _names(ax, pal)
     return ax
 
 # %% ../nbs/22_plan_views.ipynb #c011
 _DIFFERS = .01 # Share of the planned rate from which a step is marked
-
-def _check_history(history):
-    if not isinstance(history, LRHistory): raise TypeError(f"history={history!r}: expected an LRHistory, `learn.lr_history`")
-    if not history.n_steps: raise ValueError("history has no steps yet: `record(learn)` before a fit, or `fit_plan`")
 
 def _spans(history):
     "(fit, epochs at which its steps lie) for every fit with steps, one after the other, and where each begins"
@@ -160,7 +155,7 @@ def plot_history(
         if len(off): ax.plot(t[off][_thin(len(off))], f.lrs[off,-1][_thin(len(off))], 'x', ms=5, color=pal.pick, zorder=5, label='not as planned')
         if f.stop!='end': ax.annotate(STOPPED[f.stop], (t[-1], f.lrs[-1,-1]), (6, 6), textcoords='offset points', fontsize=8, color=pal.pick)
     if n>1: _band(ax, pal, starts, np.array([[*f.trains, *[False]*(n-len(f.trains))] for f,_ in fits]))
-    _legend(ax, pal)
+    _names(ax, pal)
     return ax
 
 def plot_losses(
@@ -189,7 +184,7 @@ def plot_losses(
         lo,hi = min(map(np.min, seen)),max(map(np.max, seen))
         ax.set_ylim(lo-.05*(hi-lo)-1e-9, hi+.05*(hi-lo)+1e-9)
     ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    ax.legend(loc='upper right', fontsize=8, framealpha=.6, edgecolor='none', facecolor=ax.get_facecolor(), labelcolor=pal.fg)
+    _legend(ax, pal, loc='upper right', fontsize=8)
     return ax
 
 # %% ../nbs/22_plan_views.ipynb #c014
@@ -204,19 +199,14 @@ def figure_of_history(
     plot_losses(history, below)
     return fig
 
-def _show(fig, alt, *texts):
-    from IPython.display import display # only IPython calls this
-    if fig is not None: display({'image/png': png(fig), 'text/plain': alt}, raw=True, metadata={'image/png': {'alt': alt}})
-    for t in texts: display(t, raw=True)
-
 @patch
 def _ipython_display_(self:Plan):
     fig = Figure(figsize=(7.2, 3.4), dpi=100, layout='constrained')
     plot_plan(self, fig.add_subplot())
     phases = '; '.join(f"{p.n_epoch} epoch{'s' if p.n_epoch>1 else ''} of {p.sched!r}{f', from group {p.freeze_to} on' if p.freeze_to else ', all groups' if p.freeze_to==0 else ''}" for p in self)
-    _show(fig, f'Learning rate over {self.n_epoch} epochs: {phases}.', {'text/plain': repr(self)})
+    _display(fig, f'Learning rate over {self.n_epoch} epochs: {phases}.', {'text/plain': repr(self)})
 
 @patch
 def _ipython_display_(self:LRHistory):
     what = ', '.join(f'{len(f)} steps{f" of {f.name}" if f.name else ""} from {fmt_lr(f.lrs[0,-1]) if f.lrs[0,-1] else "0"} to {fmt_lr(f.lrs[-1,-1]) if f.lrs[-1,-1] else "0"}' for f in self if len(f))
-    _show(figure_of_history(self) if self.n_steps else None, f'Learning rate and loss: {what}.', {'text/markdown': self._repr_markdown_(), 'text/plain': repr(self)})
+    _display(figure_of_history(self) if self.n_steps else None, f'Learning rate and loss: {what}.', {'text/markdown': self._repr_markdown_(), 'text/plain': repr(self)})

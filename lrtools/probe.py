@@ -15,8 +15,9 @@ from fastai.basics import Callback, CancelFitException, Learner
 from fastai.callback.schedule import combined_cos
 
 from .curve import _is_number
-from .range_test import _check_int, _check_lr, _info, _per_group, _quiet, _ready, _seeds, _ticker, _valid_batches, fit_rates, valid_loss
+from .range_test import _info, _per_group, _quiet, _ready, _seeds, _ticker, _valid_batches, fit_rates, valid_loss
 from .runs import ProbeRuns, Run
+from .schedule import _check_lr, _count
 from .snapshot import preserved
 
 # %% ../nbs/30_probe.ipynb #c005
@@ -59,8 +60,8 @@ def probe(
     """Short one-cycle trainings at each of `lrs`, all from the present state of `learn`, each with its validation loss on at most 32 batches.
     The learner is left as it was, on every exit (see `preserved`). ValueError or TypeError for rates and counts that cannot be right."""
     lrs = _rates(lrs)
-    _check_int('num_it', num_it, 1)
-    _check_int('seeds', seeds, 1)
+    _count('num_it', num_it, 1)
+    _count('seeds', seeds, 1)
     with preserved(learn) as snap:
         _ready(learn)
         rates,info = [_per_group(lr, len(learn.opt.param_lists), 'lrs') for lr in lrs],_info(learn, num_it)

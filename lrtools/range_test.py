@@ -21,6 +21,7 @@ from fastai.callback.progress import CSVLogger, ProgressCallback, ShowGraphCallb
 from fastprogress.fastprogress import progress_bar
 
 from .curve import Divergence, GroupCurves, LRCurve, Sweep, _is_number
+from .schedule import _check_lr, _count
 from .snapshot import _copy_globals, _packages, _walk, preserved
 
 # %% ../nbs/11_range_test.ipynb #c006
@@ -121,25 +122,12 @@ def valid_loss(
     return cb.total/cb.count if cb.count else math.nan # a callback cancelled it
 
 # %% ../nbs/11_range_test.ipynb #c010
-def _check_int(name, v, lo):
-    if isinstance(v, bool) or not isinstance(v, (int, np.integer)): raise TypeError(f"{name}={v!r}: expected an int")
-    if v<lo: raise ValueError(f"{name}={v}: expected at least {lo}")
-
 def _check_args(num_it, repeats, mode, stop_div, valid):
-    _check_int('num_it', num_it, 2)
-    _check_int('repeats', repeats, 1)
+    _count('num_it', num_it, 2)
+    _count('repeats', repeats, 1)
     if mode not in ('exp', 'linear'): raise ValueError(f"mode={mode!r}: expected 'exp' or 'linear'")
     if stop_div is not None and not (_is_number(stop_div) and stop_div>1): raise ValueError(f"stop_div={stop_div!r}: expected a number over 1, or None to go on to the last rate")
     if not isinstance(valid, (bool, int, np.integer)) or valid<0: raise ValueError(f"valid={valid!r}: expected True, False or the number of points")
-
-def _check_lr(v, name, zero=False):
-    "Refuse a rate (number, list or slice of numbers) that cannot be one"
-    parts = [o for o in (v.start, v.stop) if o is not None] if isinstance(v, slice) else [v] if _is_number(v) else v
-    if isinstance(parts, (str, bytes)) or not hasattr(parts, '__iter__') or getattr(parts, 'ndim', 1)==0 or (isinstance(v, slice) and v.stop is None):
-        raise TypeError(f"{name}={v!r}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
-    for o in parts:
-        if not _is_number(o): raise TypeError(f"{name}={v!r}: {o!r} is not a number")
-        if not math.isfinite(o) or o<0 or (o==0 and not zero): raise ValueError(f"{name}={v!r}: a rate here is {'0 or more' if zero else 'more than 0'}, and finite")
 
 def _per_group(v, n, name):
     "`v` as a list of `n` rates, by fastai's rules"
@@ -197,10 +185,12 @@ def _quiet(learn):
     for cb in out: vars(learn).pop(cb.name, None)
     learn.logger,learn.create_mbar = noop,False
 
-def _opt_name(learn):
+def _opt_name(learn, opt):
     f = learn.opt_func
     while isinstance(f, partial): f = f.func
-    return type(learn.opt.opt).__name__ if isinstance(learn.opt, OptimWrapper) else getattr(f, '__name__', type(learn.opt).__name__)
+    return type(opt.opt).__name__ if isinstance(opt, OptimWrapper) else getattr(f, '__name__', type(opt).__name__)
+
+def _now(): return datetime.now().astimezone().isoformat(timespec='seconds')
 
 @contextmanager
 def _ticker(progress, total):
@@ -251,8 +241,8 @@ def _ready(learn):
 def _info(learn, num_it):
     "What a record says of the learner"
     dl = learn.dls.train
-    return dict(num_it=int(num_it), opt=_opt_name(learn), bs=getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None),
-                date=datetime.now().astimezone().isoformat(timespec='seconds'))
+    return dict(num_it=int(num_it), opt=_opt_name(learn, learn.opt), bs=getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None),
+                date=_now())
 
 def _valid_at(valid, num_it):
     "Steps after which to validate"

@@ -8,8 +8,6 @@ Docs: https://lrtools.github.io/lrtools/recording.html.md"""
 __all__ = ['Recording', 'record']
 
 # %% ../nbs/14_recording.ipynb #c003
-from datetime import datetime
-
 import numpy as np
 import torch
 from fastai.basics import Callback, Learner, pd
@@ -17,7 +15,7 @@ from fastcore.basics import patch
 
 from .freezing import _check_learner
 from .history import FitRecord, LRHistory
-from .range_test import _number
+from .range_test import _now, _number
 
 # %% ../nbs/14_recording.ipynb #c005
 class Recording(Callback):
@@ -32,7 +30,7 @@ class Recording(Callback):
         def trains(ps):
             own = [p for p in ps if not self.opt.state.get(p, {}).get('force_train')] # fastai keeps normalisation trainable in frozen groups
             return any(p.requires_grad for p in own or ps)
-        self.now = FitRecord(self.n_epoch, len(self.dls.train), [trains(ps) for ps in self.opt.param_lists], self.start_epoch, self.phase, self.planned, date=datetime.now().astimezone().isoformat(timespec='seconds'))
+        self.now = FitRecord(self.n_epoch, len(self.dls.train), [trains(ps) for ps in self.opt.param_lists], self.start_epoch, self.phase, self.planned, date=_now())
         if getattr(self.learn, 'lr_history', None) is None: self.learn.lr_history = LRHistory()
         self.learn.lr_history.fits.append(self.now)
 

@@ -130,17 +130,24 @@ def schedule(f):
     return make
 
 # %% ../nbs/05_schedule.ipynb #c007
+def _check_lr(v, name, zero=False):
+    "Refuse a rate (number, list or slice of numbers) that cannot be one"
+    parts = [o for o in (v.start, v.stop) if o is not None] if isinstance(v, slice) else [v] if _is_number(v) else v
+    if isinstance(parts, (str, bytes)) or not hasattr(parts, '__iter__') or getattr(parts, 'ndim', 1)==0 or (isinstance(v, slice) and v.stop is None):
+        raise TypeError(f"{name}={v!r}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
+    for o in parts:
+        if not _is_number(o): raise TypeError(f"{name}={v!r}: {o!r} is not a number")
+        if not math.isfinite(o) or o<0 or (o==0 and not zero): raise ValueError(f"{name}={v!r}: a rate here is {'0 or more' if zero else 'more than 0'}, and finite")
+
 def _rate(name, v, zero=False):
     "Rates `v` as an array of shape (1,) or (groups,)"
     if isinstance(v, slice):
         if v.stop is None or v.step is not None: raise ValueError(f"{name}={v!r}: expected slice(lowest, highest) or slice(highest)")
-        _rate(name, [o for o in (v.start, v.stop) if o is not None])
+        _check_lr(v, name)
         return np.array([0. if v.start is None else v.start, v.stop])
     vs = [v] if _is_number(v) else v
-    if isinstance(vs, (str, bytes)) or not hasattr(vs, '__len__') or not len(vs): raise TypeError(f"{name}={v!r}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
-    for o in vs:
-        if not _is_number(o): raise TypeError(f"{name}={v!r}: {o!r} is not a number")
-        if not math.isfinite(o) or o<0 or (o==0 and not zero): raise ValueError(f"{name}={v!r}: a rate here is {'0 or more' if zero else 'more than 0'}, and finite")
+    if not hasattr(vs, '__len__') or not len(vs): raise TypeError(f"{name}={v!r}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
+    _check_lr(v, name, zero)
     return np.array(vs, float)
 
 def _number(name, v, lo=None, hi=None, open_lo=False, open_hi=False):
@@ -152,7 +159,7 @@ def _number(name, v, lo=None, hi=None, open_lo=False, open_hi=False):
 
 def _count(name, v, lo=1):
     if isinstance(v, bool) or not isinstance(v, (int, np.integer)): raise TypeError(f"{name}={v!r}: expected an int")
-    if v<lo: raise ValueError(f"{name}={v}: expected {lo} or more")
+    if v<lo: raise ValueError(f"{name}={v}: expected at least {lo}")
     return int(v)
 
 def _one_of(name, v, options):
@@ -187,12 +194,9 @@ def _pieces(pcts, fs):
     return f
 
 # %% ../nbs/05_schedule.ipynb #c009
-def _moms(moms, f):
-    "A schedule of the momentum from its high, low and high value, by the rule `f(high, low, high)`"
-    if moms is None: return None
+def _check_moms(moms):
     if not isinstance(moms, (list, tuple)) or len(moms)!=3: raise ValueError(f"moms={moms!r}: expected three momenta, at the start, in the middle and at the end, or None")
     for m in moms: _number('moms', m, 0, 1, open_hi=True)
-    return f
 
 @schedule
 def one_cycle(
@@ -223,7 +227,7 @@ def one_cycle(
     rates = [top/div, top, *([top/div] if three_phase else []), top/div_final]
     mom = None
     if moms is not None:
-        _moms(moms, None)
+        _check_moms(moms)
         a,b,c = (np.array([float(m)]) for m in moms)
         mom = go(a, b, *([c] if three_phase else []), c)
     return go(*rates),mom

@@ -51,6 +51,10 @@ def _frame(ax, pal, xlabel, ylabel):
     ax.tick_params(colors=pal.fg, which='both')
     for k,s in ax.spines.items(): s.set_visible(k in ('left','bottom')); s.set_color(pal.faint)
 
+def _legend(ax, pal, *args, **kw):
+    "A legend in the colours of `pal`, on the ground of the axes"
+    return ax.legend(*args, **{**dict(framealpha=.6, edgecolor='none', facecolor=ax.get_facecolor(), labelcolor=pal.fg), **kw})
+
 def _log_axis(ax):
     ax.set_xscale('log')
     ax.xaxis.set_major_locator(LogLocator(10, numticks=max(3, min(12, int(_inches(ax)[0]/.5)))))
@@ -152,7 +156,7 @@ def plot_lr_curve(
         top = _draw_answers(ax, pal, _answers(curve, s))
         if s: ax.plot([s.lr], [np.interp(math.log10(s.lr), np.log10(m.lrs), m.trend)], 'D', ms=7, color=pal.pick, zorder=5)
     if zones: _draw_zones(ax, pal, _zones(curve, m), top)
-    ax.legend(loc='lower left', fontsize=8 if _inches(ax)[0]>4 else 7, framealpha=.6, edgecolor='none', facecolor=ax.get_facecolor(), labelcolor=pal.fg).set_zorder(5.5)
+    _legend(ax, pal, loc='lower left', fontsize=8 if _inches(ax)[0]>4 else 7).set_zorder(5.5)
     return ax
 
 # %% ../nbs/20_views.ipynb #c015
@@ -221,12 +225,16 @@ def _table(record, s):
     rows = [('suggestion', f'**{fmt_lr(s.lr)}**, {s.between}' if s else '**none**'), ('why', s.reason), *_rows(record)]
     return '| | |\n|---|---|\n'+'\n'.join(f'| {k} | {v} |' for k,v in rows)
 
-def _show(self):
+def _display(fig, alt, *texts):
+    "Show a figure, where there is one, as a picture with words, and other outputs under it"
     from IPython.display import display # only IPython calls this
+    if fig is not None: display({'image/png': png(fig), 'text/plain': alt}, raw=True, metadata={'image/png': {'alt': alt}})
+    for t in texts: display(t, raw=True)
+
+def _show(self):
     parts = [(o, None if isinstance(o, ProbeRuns) else suggest(o)) for o in (self if isinstance(self, GroupCurves) else [self])]
     alt = ' '.join(_words(*p) for p in parts)
-    display({'image/png': png(figure_of(self)), 'text/plain': alt}, raw=True, metadata={'image/png': {'alt': alt}})
-    for p in parts: display({'text/markdown': _table(*p), 'text/plain': repr(p[0])}, raw=True)
+    _display(figure_of(self), alt, *({'text/markdown': _table(*p), 'text/plain': repr(p[0])} for p in parts))
 
 @patch
 def _ipython_display_(self:LRCurve|GroupCurves|ProbeRuns): _show(self)

@@ -201,3 +201,15 @@ CONFIGS = dict(
     no_optimizer=plain, frozen=frozen, norm_dropout=plain, trackers=trackers, shown=shown, accumulation=accumulating, clipping=clipping, adamw=adamw, autocast=autocast,
     scaler=scaled, one_batch=one_batch, read_only=trackers, text=text, tabular=tabular, mixup=mixup, tied=tied, workers=workers,
     torch_loader=torch_loader, torch_workers=torch_workers)
+
+# ---------------------------------------------------------------- without traps
+
+def deep(path, n_groups=4, n=43, bs=8, **kw):
+    "A learner of `n_groups` groups, all but the last a linear layer with BatchNorm"
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(n_groups-1)), nn.Linear(4, 1))
+    return Learner(rows(path, n, bs), model, MSELossFlat(), splitter=lambda m: L(*m).map(params), path=path, **kw)
+
+def quiet(learn, n=1, lr=1e-3, **kw):
+    "Fit without bars and logs"
+    with learn.no_bar(), learn.no_logging(): learn.fit(n, lr, **kw)
+    return learn

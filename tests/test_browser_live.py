@@ -1,8 +1,6 @@
 "A fit that is watched in a real browser, after Run All, with the kernel busy"
 import pytest
 
-import lab
-
 pytestmark = pytest.mark.browser
 
 SETUP = '''

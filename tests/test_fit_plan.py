@@ -3,13 +3,13 @@ import math, random
 from functools import partial
 
 import numpy as np, pytest, torch
-from fastai.basics import Callback, CancelFitException, L, Learner, MSELossFlat, OptimWrapper, SGD, params
-import fastai.callback.schedule
+from fastai.basics import Callback, CancelFitException
+import fastai.callback.schedule # gives learners their fits
 from fastai.callback.training import GradientAccumulation
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-from learners import CONFIGS, plain, rows
+from learners import CONFIGS, deep, plain
 from state import changes, state
 from lrtools.fit_plan import fit_plan
 from lrtools.history import Column, FitRecord, LRHistory
@@ -18,9 +18,7 @@ from lrtools.plan import Phase, Plan, decaying_cycles_plan, fine_tune_plan, grad
 from lrtools.recording import Recording, record
 from lrtools.schedule import (clip, constant, cyclical, exponential, flat_cos, inverse_sqrt, join, ladder, multistep, one_cycle, poly, sampled, scale, sgdr, slanted_triangular, step, warmup_cos, warmup_stable_decay)
 
-def small(path, n_groups=3, n=43, bs=8, **kw):
-    model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(n_groups-1)), nn.Linear(4, 1))
-    return Learner(rows(path, n=n, bs=bs), model, MSELossFlat(), splitter=lambda m: L(*m).map(params), path=path, **kw)
+small = partial(deep, n_groups=3)
 
 def quietly(learn, *args, **kw):
     with learn.no_bar(), learn.no_logging(): return fit_plan(learn, *args, **kw)
@@ -45,7 +43,7 @@ SIZES = dict(one_batch=(dict(n=8), 1, ()), odd=(dict(n=43), 3, ()), accumulation
 @pytest.mark.parametrize('name', SCHEDS)
 def test_drawn_set_and_recorded_are_the_same(name, n_groups, size, tmp_path):
     kw,n_epoch,acc = SIZES[size]
-    learn,watch = small(tmp_path, n_groups, **kw),Watch()
+    learn,watch = small(tmp_path, n_groups=n_groups, **kw),Watch()
     plan = Plan([Phase(SCHEDS[name](slice(1e-5, 1e-3) if name not in ('exponential',) else 1e-3), n_epoch)])
     history = quietly(learn, plan, cbs=[watch, *map(GradientAccumulation, acc)])
     n_iter = len(learn.dls.train)
@@ -220,7 +218,6 @@ def test_every_way_to_go_on(name, tmp_path):
     learn = small(tmp_path)
     record(learn)
     quietly(learn, Plan([Phase(one_cycle(slice(1e-5, 1e-3)), 2)]))
-    last = learn.lr_history.last_lr
     plan = continue_plan(learn.lr_history, name, 2)
     assert plan.n_groups==3 and Plan.from_json(plan.to_json())==plan and (plan.n_epoch==4)==(name=='from_scratch_longer')
     rates = plan.rates(5, 3)

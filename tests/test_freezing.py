@@ -1,6 +1,5 @@
 "What trains, told from the truth: against models counted by hand, against a direct walk, and against fastai itself"
 import math, random
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -11,15 +10,10 @@ from fastai.callback.schedule import combined_cos
 from fastai.callback.training import BnFreeze
 from fastai.vision.models.unet import DynamicUnet
 
-import learners
-from learners import CONFIGS, Rows, Tied, halves, learner, plain, rows
+from learners import CONFIGS, Tied, deep, plain, quiet, rows
 from state import changes, state
 from lrtools.freezing import HoldNorm, _Frozen, freeze_report, freeze_to, param_groups, preflight, preview_freeze
 from lrtools.groups import FreezeReport, freeze_diff, frozen_to, spike_risks
-
-def quiet(learn, n=1, lr=1e-3, **kw):
-    with learn.no_bar(), learn.no_logging(): learn.fit(n, lr, **kw)
-    return learn
 
 def bare(path, model, splitter=trainable_params, **kw):
     "A learner without the traps of `learners`"
@@ -574,10 +568,6 @@ def test_only_batchnorm_in_a_group(tmp_path):
 
 # ---------------------------------------------------------------- findings in use
 
-def deep(path, n=3, **kw):
-    model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(n-1)), nn.Linear(4, 1))
-    return bare(path, model, splitter=lambda m: L(*m).map(params), **kw)
-
 def one_cycle(*tops): return combined_cos(.25, np.array(tops)/25, np.array(tops), np.array(tops)/1e5)
 
 @pytest.mark.parametrize('opt_func', [Adam, SGD, OPTIMIZERS['adamw']], ids=['adam','sgd','adamw'])
@@ -586,7 +576,7 @@ def test_what_avoids_it_avoids_it(opt_func, tmp_path):
     def learners():
         for fit in (lambda l: l.fit(2, 1e-3), lambda l: l.fit_one_cycle(4, 1e-3), lambda l: l.fit_one_cycle(4, slice(1e-5, 1e-3))):
             for frozen in (True, False):
-                learn = deep(tmp_path, opt_func=opt_func)
+                learn = deep(tmp_path, 3, opt_func=opt_func)
                 if frozen: freeze_to(learn, -1, norm='eval')
                 with learn.no_bar(), learn.no_logging(): fit(learn)
                 yield learn
@@ -609,7 +599,7 @@ def test_what_avoids_it_avoids_it(opt_func, tmp_path):
                     if f.avoid.startswith('learn'): assert max([o.severity for o in new], default=0)<=max(o.severity for o in preflight(learn, lr, **kw)), (lr, kw, f, new)
 
 def test_no_alarm_in_ordinary_use(tmp_path):
-    learn = deep(tmp_path)
+    learn = deep(tmp_path, 3)
     assert causes(learn, one_cycle(1e-3, 1e-3, 1e-3))==[]==causes(learn, 1e-3)
     learn.freeze()
     assert causes(learn, one_cycle(1e-3, 1e-3, 1e-3))==[]
@@ -628,7 +618,7 @@ def test_no_alarm_in_ordinary_use(tmp_path):
 @pytest.mark.parametrize('opt_func', [Adam, SGD, OPTIMIZERS['adamw']], ids=['adam','sgd','adamw'])
 def test_freezing_before_or_after_asking(opt_func, how, tmp_path):
     "What begins to train is found when it has been unfrozen already"
-    learn = deep(tmp_path, opt_func=opt_func)
+    learn = deep(tmp_path, 3, opt_func=opt_func)
     learn.freeze()
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(4, 1e-3)
     kept = how=='kept'
@@ -638,7 +628,7 @@ def test_freezing_before_or_after_asking(opt_func, how, tmp_path):
     assert causes(learn, 1e-3)==want
 
 def test_nothing_begins_to_train_that_always_did(tmp_path):
-    learn = deep(tmp_path)
+    learn = deep(tmp_path, 3)
     quiet(learn)
     learn.unfreeze()
     assert not {'head rate','flat fit'}&{*causes(learn, 1e-3)}
@@ -654,7 +644,7 @@ def test_wrong_kinds(tmp_path):
     with pytest.raises(TypeError, match='gives'): preflight(learn, lambda pos: 'x')
     preflight(learn, lambda pos: torch.ones(1, requires_grad=True)*1e-3)
     r = freeze_report(learn)
-    for f in (lambda: frozen_to('r', 1), lambda: spike_risks('r', 'r', [[1]]), lambda: spike_risks(r, freeze_report(deep(tmp_path)), [[1]]), lambda: FreezeReport.from_json('{"kind":"FreezeReport","version":1}'), lambda: spike_risks(r, r, [[math.nan]*2])):
+    for f in (lambda: frozen_to('r', 1), lambda: spike_risks('r', 'r', [[1]]), lambda: spike_risks(r, freeze_report(deep(tmp_path, 3)), [[1]]), lambda: FreezeReport.from_json('{"kind":"FreezeReport","version":1}'), lambda: spike_risks(r, r, [[math.nan]*2])):
         with pytest.raises((ValueError, TypeError), match='report|Report|groups|finite'): f()
 
 # ---------------------------------------------------------------- with schedules and a record of ours

@@ -1,7 +1,4 @@
 "Pictures of parameter groups: whatever the report, no words over words, nothing global touched"
-import sys
-from dataclasses import replace
-
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure

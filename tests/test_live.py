@@ -1,6 +1,4 @@
 "A fit that is watched: the same numbers, few pictures, one place for them"
-import types
-
 import numpy as np, pytest
 from fastai.basics import Callback, CancelFitException
 
@@ -69,7 +67,7 @@ def test_interrupted_and_cancelled(tmp_path, screen):
             if len(seen)==3: raise KeyboardInterrupt
             if len(seen)==6: raise CancelFitException
     with pytest.raises(KeyboardInterrupt): quiet(learn, lambda: learn.fit(2, cbs=[Stop(), LiveSchedule()]))
-    quiet(learn, lambda: learn.fit(2, cbs=[learn_stop for learn_stop in [Stop()]]+[LiveSchedule()]))
+    quiet(learn, lambda: learn.fit(2, cbs=[Stop(), LiveSchedule()]))
     assert [(f.stop, len(f)) for f in learn.lr_history]==[('interrupted', 3), ('cancelled', 3)]
 
 @pytest.mark.parametrize('bad', [0, -1, float('nan'), 'often'])

@@ -3,27 +3,16 @@ import base64, gc, re, weakref
 from html import unescape
 from io import BytesIO
 
-import numpy as np, pytest, torch
+import numpy as np, pytest
 from PIL import Image
-from fastai.basics import Adam, L, Learner, MSELossFlat, params
-from torch import nn
+from fastai.basics import L, params
 
 from front import Front, click, fresh, pick, send
-from learners import CONFIGS, plain, rows
+from learners import CONFIGS, deep, quiet
 from state import changes, state
 from lrtools import box
 from lrtools.freezing import freeze_report, freeze_to, preflight, preview_freeze
-from lrtools.groups import FreezeReport
 from lrtools.panel import FreezePanel
-
-def quiet(learn, n=1, lr=1e-3):
-    with learn.no_bar(), learn.no_logging(): learn.fit(n, lr)
-    return learn
-
-def deep(path, n=4, **kw):
-    "A learner of `n` groups"
-    model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(n-1)), nn.Linear(4, 1))
-    return Learner(rows(path), model, MSELossFlat(), splitter=lambda m: L(*m).map(params), path=path, **kw)
 
 @pytest.fixture
 def learn(tmp_path):

@@ -1,5 +1,5 @@
 "Pictures of plans and histories: the same numbers, few points, no words over words"
-import math, time
+import math
 
 import numpy as np, pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
