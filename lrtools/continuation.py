@@ -34,7 +34,9 @@ def jump(
     "How far the first rate of `plan` is from the last one of `history`, for the last parameter group, in words"
     _check_history(history)
     p = plan[0].sched.for_groups(len(history.last_lr))
-    first,last = float(np.atleast_1d(p(0.))[-1]),history.last_lr[-1]
+    return _said_jump(history.last_lr[-1], float(np.atleast_1d(p(0.))[-1]))
+
+def _said_jump(last, first):
     if not last or not first: return f'begins at {fmt_lr(first) if first else 0}, after {fmt_lr(last) if last else 0}'
     return f'begins at {fmt_lr(first)}, {times(first, last)} the last rate'
 

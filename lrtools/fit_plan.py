@@ -64,6 +64,7 @@ def fit_plan(
             _fit_phase(learn, plan[i], epoch if i==first else 0, cbs, recording)
             if learn.lr_history[-1].stop=='cancelled': break
     except KeyboardInterrupt:
+        for cb in L(cbs): getattr(cb, 'stopped', lambda: None)() # fastai tells callbacks nothing of an interrupt
         now = learn.lr_history[-1]
         print(f"Interrupted in phase {i}, epoch {now.start_epoch+len(now.epochs)}. learn.lr_history has all steps up to here. To go on: fit_plan(learn, plan, start=({i}, {now.start_epoch+len(now.epochs)}))")
         raise

@@ -22,7 +22,7 @@ class Column:
     def __init__(self,
         rows=() # The first ones
     ):
-        self.n,self._row,self._data = 0,None,None
+        self.n,self._row,self._data,self._last = 0,None,None,None
         rows = np.array(rows, float)
         if not len(rows): return
         self.n = len(rows)
@@ -33,6 +33,9 @@ class Column:
         row # Numbers, as many as in the rows before
     ):
         "One more row"
+        if self._data is None and isinstance(row, list):
+            if row==self._last: self.n += 1; return # nearly all columns, nearly always
+            self._last = [*row]
         row = np.array(row, float)
         if self.n==0: self._row = row
         elif self._data is None and not np.array_equal(row, self._row, equal_nan=True):

@@ -22,31 +22,37 @@ def from_torch(
     make_scheduler:Callable, # Called with an optimizer, gives its scheduler: `lambda opt: OneCycleLR(opt, 1e-2, total_steps=100)`
     n_iter:int, # Steps of the whole training
     lr:float|list=1e-3, # Rate that the optimizer is made with; a list has one for each parameter group
-    mom:float=.9 # Its momentum
+    mom:float=.9, # Its momentum
+    n_epoch:int|None=None # Epochs in `n_iter`, for a scheduler that is stepped after each epoch; None: after each step
 )->Schedule:
-    "What a scheduler of torch does, step by step, as a schedule. ValueError where it ends before `n_iter` steps, or gives rates that cannot be"
+    """What a scheduler of torch, transformers or timm does, step by step, as a schedule. ValueError where it ends before `n_iter` steps, gives rates that cannot be, or counts epochs (as timm's do
+    unless told otherwise) and `n_epoch` is not given"""
     if not callable(make_scheduler): raise TypeError(f"make_scheduler={make_scheduler!r}: expected a function of an optimizer that gives its scheduler")
     lrs = [float(v) for v in _rate('lr', lr, zero=True)]
     _number('mom', mom, 0, 1, open_hi=True)
     opt = torch.optim.SGD([dict(params=[torch.nn.Parameter(torch.zeros(1))], lr=v) for v in lrs], lr=lrs[0], momentum=mom)
-    rates,moms = [],[]
+    if n_epoch is not None and _count('n_iter', n_iter)%_count('n_epoch', n_epoch): raise ValueError(f"n_iter={n_iter} is no multiple of n_epoch={n_epoch}: each epoch has the same number of steps")
+    rates,moms,each = [],[],1 if n_epoch is None else n_iter//n_epoch
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         sched = make_scheduler(opt)
         if not callable(getattr(sched, 'step', None)): raise TypeError(f"make_scheduler gave {sched!r}: expected a scheduler, with a method `step`")
         timm = hasattr(sched, 'step_update') # counts from outside
-        if timm: sched.step_update(0)
+        if timm and getattr(sched, 't_in_epochs', False) and n_epoch is None: raise ValueError("this scheduler of timm counts epochs: give n_epoch, too, or make it with t_in_epochs=False")
+        if timm: sched.step(0) if n_epoch else sched.step_update(0)
         for i in range(_count('n_iter', n_iter)):
             rates.append([float(g['lr']) for g in opt.param_groups])
             moms.append(float(opt.param_groups[0]['momentum']))
             opt.step()
             if i==n_iter-1: break
-            try: sched.step_update(i+1) if timm else sched.step()
+            try:
+                if timm and n_epoch is None: sched.step_update(i+1)
+                elif (i+1)%each==0: sched.step(*[(i+1)//each]*timm)
             except ValueError as e: raise ValueError(f"the scheduler ended at step {i+1} of n_iter={n_iter}: {e}") from None
     rates = [r[0] for r in rates] if len(lrs)==1 else rates
     return sampled(rates, moms if len({*moms})>1 else None)
 
-# %% ../nbs/13_interop.ipynb #c008
+# %% ../nbs/13_interop.ipynb #c010
 def to_torch(
     sched:Schedule, # Ours
     optimizer:torch.optim.Optimizer, # Its rates are set from now on
@@ -62,7 +68,7 @@ def to_torch(
     for g in optimizer.param_groups: g['initial_lr'] = 1. # a LambdaLR multiplies
     return LambdaLR(optimizer, [lambda i, k=k: float(rates[min(i, m-1), k]) for k in range(n)])
 
-# %% ../nbs/13_interop.ipynb #c011
+# %% ../nbs/13_interop.ipynb #c013
 _EVERYDREAM = 'constant','constant_with_warmup','linear','cosine','polynomial'
 
 def from_everydream(

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .box import _running
-from .plan_views import _spans, plot_history, plot_losses
+from .plan_views import _draw_history, _spans, plot_losses
 from .recording import Recording
 from .schedule import _number
 from .views import _palette, png
@@ -35,17 +35,15 @@ class LiveSchedule(Recording):
         every:float=.5 # Seconds between two pictures, at least
     ):
         self.every = _number('every', every, 0, open_lo=True)
-        self._id,self._run,self._other,self._due = None,None,None,0.
-
-    @property
-    def _fit(self): return self.now if self._other is None else self._other.now
+        self._id,self._run,self._other,self._due,self._fit,self._history = None,None,None,0.,None,None
 
     def before_fit(self):
         super().before_fit()
-        self._other,self._due = next((cb for cb in self.learn.cbs if isinstance(cb, Recording) and cb is not self), None),0. # that of `record` or `fit_plan`
+        self._fit,self._other,self._due = None,next((cb for cb in self.learn.cbs if isinstance(cb, Recording) and cb is not self), None),0. # that of `record` or `fit_plan`
 
     def before_train(self):
         if self._other is None: super().before_train()
+        self._fit,self._history = (self._other or self).now,getattr(self.learn, 'lr_history', None)
     def after_loss(self):
         if self._other is None: super().after_loss()
     def after_epoch(self):
@@ -53,8 +51,12 @@ class LiveSchedule(Recording):
     def after_batch(self):
         if self.training and time.monotonic()>=self._due: self._show()
     def after_fit(self):
-        self._show(end=True)
         if self._other is None: super().after_fit()
+        self._show(end=True)
+
+    def stopped(self):
+        "An interrupt ended the fit"
+        self._show(end=True)
 
     def _planned(self):
         "Rates of the running fit at even positions, shape (points, groups), or None"
@@ -67,8 +69,8 @@ class LiveSchedule(Recording):
         "The history so far, and what is to come"
         fig = Figure(figsize=(7.2, 5.2), dpi=100, layout='constrained')
         above,below = fig.subplots(2, 1, height_ratios=(1.2, 1))
-        history,f = self.learn.lr_history,self._fit
-        plot_history(history, above)
+        history,f = self._history,self._fit
+        _draw_history(history, above, running=not end)
         plot_losses(history, below)
         if end: return fig
         _,starts = _spans(history)

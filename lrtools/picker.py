@@ -62,7 +62,7 @@ def _code_html(code):
     copy = ("const b = this, c = b.previousElementSibling, done = () => { b.textContent = 'Copied'; setTimeout(() => b.textContent = 'Copy', 1500) };"
             "const old = () => { getSelection().selectAllChildren(c); if (document.execCommand('copy')) done() };"
             "navigator.clipboard ? navigator.clipboard.writeText(c.textContent).then(done, old) : old()")
-    return (f'<code style="user-select: all; padding: 4px 6px; overflow-wrap: anywhere">{escape(code)}</code> '
+    return (f'<code style="user-select: all; display: inline-block; padding: 4px 6px; overflow-wrap: anywhere; white-space: pre-wrap">{escape(code)}</code> '
             f'<button class="jupyter-button lrtools-copy" style="width: auto; padding: 0 12px" aria-label="Copy this line" onclick="{escape(copy, quote=True)}">Copy</button>')
 
 def _n_valid(curve):

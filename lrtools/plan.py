@@ -105,7 +105,7 @@ class Plan:
         return np.array(rows)
 
 # %% ../nbs/06_plan.ipynb #c008
-_DRAWN = 2000 # Points of a phase, at most
+_DRAWN,_FEW = 4000,16 # Points of a plan, and of a phase, at least
 
 @patch
 def rates(self:Plan,
@@ -132,12 +132,12 @@ def drawn(self:Plan,
     n_iter:int, # Batches of an epoch
     n:int # Parameter groups
 )->list: # Of (epochs, shape (m,); rates, shape (m, n); momenta, shape (m,)), one for each phase
-    "Steps to draw, at most a few thousand of each phase"
+    "Steps to draw, a few thousand at most, shared among the phases by their length"
     _count('n_iter', n_iter)
     res = []
     for p,start in zip(self.for_groups(n), self.starts):
-        num = p.n_epoch*n_iter
-        i = np.arange(num) if num<=_DRAWN else np.unique(np.linspace(0, num-1, _DRAWN).round().astype(int))
+        num,most = p.n_epoch*n_iter,max(_FEW, _DRAWN*p.n_epoch//self.n_epoch)
+        i = np.arange(num) if num<=most else np.unique(np.linspace(0, num-1, most).round().astype(int))
         res.append((start+i/n_iter, _columns(p.sched(i/num), n), _mom_of(p, i/num)))
     return res
 

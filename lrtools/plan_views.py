@@ -16,7 +16,7 @@ from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from .curve import _ema, fmt_lr
 from .history import STOPPED, LRHistory, _check_history
@@ -25,6 +25,7 @@ from .views import _display, _frame, _inches, _legend, _palette, _tick
 
 # %% ../nbs/22_plan_views.ipynb #c005
 _DRAWN = 4000 # Points of a line, at most
+_CHAR = .075 # Inches of a character of a phase's name, before the layout
 _ROW,_BAND = 6,30 # CSS pixels of a group in the band, and of all of them, at most
 
 def _shade(pal, g, n):
@@ -48,21 +49,25 @@ def _name_of(gs, n):
     if n==1: return 'lr'
     return 'all groups' if len(gs)==n else f'group {gs[0]}' if len(gs)==1 else f'groups {gs[0]}-{gs[-1]}'
 
-def _axes_of(ax, pal, lo, hi, log, n_epoch, starts, names):
+def _limits(y, log):
+    "Lowest and highest rate to show where the rates are `y`"
+    hi = y.max(initial=0.)
+    return (max(y[y>0].min(), hi/1e6)/1.5, hi*1.7) if log and hi>0 else (0, hi*1.1 or 1.)
+
+def _axes_of(ax, pal, lim, log, starts, names):
     "Scales, ticks at epochs, lines at phases"
     _frame(ax, pal, 'epoch', 'learning rate')
-    ax.set_xlim(0, n_epoch)
-    if log and hi>0:
+    ax.set(xlim=(starts[0], starts[-1]), ylim=lim)
+    if log and lim[0]>0:
         ax.set_yscale('log')
-        ax.set_ylim(max(lo, hi/1e6)/1.5, hi*1.7)
         ax.yaxis.set_major_locator(LogLocator(10, numticks=8))
         ax.yaxis.set_minor_formatter(NullFormatter())
-    else: ax.set_ylim(0, hi*1.1 or 1.)
+        if lim[1]/lim[0]>1e4: ax.yaxis.set_minor_locator(NullLocator()) # so many take half of the time
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v,_: '0' if v==0 else _tick(v)))
     ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    for s,name in zip(starts, names):
-        if s>0: ax.axvline(s, color=pal.faint, lw=1, ls=':', zorder=1)
-        if name: ax.annotate(name, (s, 1), (4, -2), ('data','axes fraction'), 'offset points', va='top', fontsize=8, color=pal.faint)
+    for s,end,name in zip(starts, starts[1:], names):
+        if s>starts[0]: ax.axvline(s, color=pal.faint, lw=1, ls=':', zorder=1)
+        if name and (end-s)/(starts[-1]-starts[0])*_inches(ax)[0]>_CHAR*len(name): ax.annotate(name, (s, 1), (4, -2), ('data','axes fraction'), 'offset points', va='top', fontsize=8, color=pal.faint)
 
 def _band(ax, pal, starts, trains):
     "A row for each group under the axis; `trains` has shape (phases, groups)"
@@ -79,11 +84,18 @@ def _band(ax, pal, starts, trains):
             band.add_patch(Rectangle((a, g+.08), b-a, .84, facecolor=_shade(pal, g, n) if on else 'none', edgecolor=pal.faint, lw=.6, hatch=None if on or n>8 else '////', alpha=.9 if on else .6))
     band.text(1.005, .5, 'trains', transform=band.transAxes, va='center', fontsize=7, color=pal.faint)
 
+def _momentum(ax, pal, parts):
+    "An axis at the right with a line for each part: epochs, momenta"
+    right = ax.twinx()
+    _frame(right, pal, '', 'momentum')
+    right.spines['right'].set_visible(True)
+    return [right.plot(t, m, color=pal.pick, lw=1.2, ls='--')[0] for t,m in parts]
+
 def _names(ax, pal):
-    "A legend of the lines; of many the first and the last"
+    "A legend of the lines above the axes, where no line goes; of many the first and the last"
     lines,names = ax.get_legend_handles_labels()
     if len(names)>5: lines,names = [lines[0], lines[-1]],[names[0], names[-1]]
-    if len(names)>1: _legend(ax, pal, lines, names, loc='upper right', fontsize=8)
+    if len(names)>1: _legend(ax, pal, lines, names, fontsize=8, loc='lower right', bbox_to_anchor=(1, 1), ncols=5, borderpad=0, borderaxespad=.2, handlelength=1.2, handletextpad=.4, columnspacing=1)
 
 # %% ../nbs/22_plan_views.ipynb #c007
 def _check_plan(plan):
@@ -102,15 +114,11 @@ def plot_plan(
     n = n_groups or plan.n_groups or (3 if any(p.sched.waits or p.freeze_to is not None for p in plan) else 1)
     pal,parts = _palette(ax),plan.drawn(n_iter, n)
     y = np.concatenate([r for _,r,_ in parts])
-    _axes_of(ax, pal, y[y>0].min() if (y>0).any() else 0., y.max(), log, plan.n_epoch, plan.starts, [p.name for p in plan])
+    _axes_of(ax, pal, _limits(y, log), log, plan.starts, [p.name for p in plan])
     sets = _shared(y)
     for t,r,_ in parts:
         for gs in sets: ax.plot(t, r[:,gs[0]], color=_shade(pal, gs[-1], n), lw=2, label=_name_of(gs, n) if t[0]==0 else None, zorder=3)
-    if moms:
-        right = ax.twinx()
-        _frame(right, pal, '', 'momentum')
-        right.spines['right'].set_visible(True)
-        for t,_,m in parts: right.plot(t, m, color=pal.pick, lw=1.2, ls='--')
+    if moms: _momentum(ax, pal, [(t, m) for t,_,m in parts])
     if n>1: _band(ax, pal, plan.starts, plan.trains(n))
     _names(ax, pal)
     return ax
@@ -128,32 +136,43 @@ def _spans(history):
         starts.append(at)
     return res,starts
 
+def _draw_fits(ax, pal, fits, **kw):
+    "What the rates were, a line for each group, or for neighbours with the same rates"
+    names = set()
+    for f,t in fits:
+        i,n = _thin(len(f)),f.lrs.shape[1]
+        for gs in _shared(f.lrs):
+            name = _name_of(gs, n)
+            ax.plot(t[i], f.lrs[i,gs[0]], **dict(color=_shade(pal, gs[-1], n), lw=2.4, zorder=3, label=None if name in names else name)|kw)
+            names.add(name)
+
 def plot_history(
     history:LRHistory, # `learn.lr_history`
     ax:Axes, # Drawn on
-    log:bool=True # Logarithmic rates
+    log:bool=True, # Logarithmic rates
+    moms:bool=False # The momentum of the last group, too, on an axis of its own at the right
 )->Axes: # `ax`
     "The rate that every group really had, over all fits, beside what was planned. ValueError for a history without steps"
     _check_history(history)
+    return _draw_history(history, ax, log, moms)
+
+def _draw_history(history, ax, log=True, moms=False, running=False):
+    "`running`: the last fit goes on still"
     pal = _palette(ax)
     fits,starts = _spans(history)
     n = max(f.lrs.shape[1] for f,_ in fits)
-    ys = [f.lrs[f.lrs>0] for f,_ in fits]
-    _axes_of(ax, pal, min([y.min() for y in ys if len(y)], default=0.), max(f.lrs.max() for f,_ in fits), log, starts[-1], starts, [f.name for f,_ in fits])
-    names = set()
+    _axes_of(ax, pal, _limits(np.concatenate([f.lrs.ravel() for f,_ in fits]), log), log, starts, [f.name for f,_ in fits])
+    _draw_fits(ax, pal, fits)
     for f,t in fits:
         i = _thin(len(f))
-        for gs in _shared(f.lrs):
-            name = _name_of(gs, f.lrs.shape[1])
-            ax.plot(t[i], f.lrs[i,gs[0]], color=_shade(pal, gs[-1], f.lrs.shape[1]), lw=2.4, zorder=3, label=None if name in names else name)
-            names.add(name)
         if f.planned is None: continue
         num = f.n_epoch*f.n_iter
         plan = np.broadcast_to(f.planned(f['step']/num).reshape(len(f), -1), f.lrs.shape)
         for g in {gs[-1] for gs in _shared(plan)}: ax.plot(t[i], plan[i,g], color=pal.fg, lw=.9, zorder=4)
         off = np.flatnonzero((np.abs(f.lrs-plan)>_DIFFERS*plan+1e-12).any(1))
         if len(off): ax.plot(t[off][_thin(len(off))], f.lrs[off,-1][_thin(len(off))], 'x', ms=5, color=pal.pick, zorder=5, label='not as planned')
-        if f.stop!='end': ax.annotate(STOPPED[f.stop], (t[-1], f.lrs[-1,-1]), (6, 6), textcoords='offset points', fontsize=8, color=pal.pick)
+        if f.stop!='end' and not (running and f is fits[-1][0]): ax.annotate(STOPPED[f.stop], (t[-1], f.lrs[-1,-1]), (6, 6), textcoords='offset points', fontsize=8, color=pal.pick)
+    if moms: _momentum(ax, pal, [(t[_thin(len(f))], f['mom'][_thin(len(f)),-1]) for f,t in fits if 'mom' in f.columns])
     if n>1: _band(ax, pal, starts, np.array([[*f.trains, *[False]*(n-len(f.trains))] for f,_ in fits]))
     _names(ax, pal)
     return ax
@@ -199,12 +218,14 @@ def figure_of_history(
     plot_losses(history, below)
     return fig
 
+def _phases_words(plan):
+    return '; '.join(f"{p.n_epoch} epoch{'s' if p.n_epoch>1 else ''} of {p.sched!r}{f', from group {p.freeze_to} on' if p.freeze_to else ', all groups' if p.freeze_to==0 else ''}" for p in plan)
+
 @patch
 def _ipython_display_(self:Plan):
     fig = Figure(figsize=(7.2, 3.4), dpi=100, layout='constrained')
     plot_plan(self, fig.add_subplot())
-    phases = '; '.join(f"{p.n_epoch} epoch{'s' if p.n_epoch>1 else ''} of {p.sched!r}{f', from group {p.freeze_to} on' if p.freeze_to else ', all groups' if p.freeze_to==0 else ''}" for p in self)
-    _display(fig, f'Learning rate over {self.n_epoch} epochs: {phases}.', {'text/plain': repr(self)})
+    _display(fig, f'Learning rate over {self.n_epoch} epochs: {_phases_words(self)}.', {'text/plain': repr(self)})
 
 @patch
 def _ipython_display_(self:LRHistory):

@@ -8,7 +8,7 @@ Docs: https://lrtools.github.io/lrtools/suggest.html.md"""
 __all__ = ['RULES', 'BANDWIDTH', 'NEAR', 'CLEAR', 'FALL', 'DIVISOR', 'BREAK_SD', 'OPEN_SD', 'FALL_SD', 'WIDEST', 'FEWEST',
            'ZONES', 'valley_rule', 'slide_rule', 'minimum_rule', 'steep_rule', 'fastai_rules', 'each_sweep',
            'Landmarks', 'readable', 'landmarks', 'Suggestion', 'fmt_range', 'exact_range', 'suggest', 'Zone', 'zones',
-           'classify']
+           'zone_shares', 'classify']
 
 # %% ../nbs/02_suggest.ipynb #c003
 import math
@@ -379,7 +379,20 @@ def _zones(curve, m):
     edges = np.maximum.accumulate([first, *ends])
     return {k:(float(a),float(b)) for k,a,b in zip(ZONES, edges, edges[1:]) if b>a}
 
-# %% ../nbs/02_suggest.ipynb #c039
+# %% ../nbs/02_suggest.ipynb #c040
+def zone_shares(
+    curve:LRCurve, # Of `lr_range_test`
+    lrs # Rates of the steps of a training, those of group `curve.group`; an array
+)->dict: # Name of a zone, 'below the test' or 'above the test': share of the steps
+    "Which share of the steps of a training lies in each zone of `curve`; zones without steps are left out. ValueError where there are no steps"
+    lrs,zs = np.asarray(lrs, float).ravel(),zones(curve)
+    if not lrs.size: raise ValueError("lrs is empty: expected the rate of each step")
+    if not zs: return {}
+    names,ends = ['below the test', *zs, 'above the test'],[list(zs.values())[0][0]*(1-1e-9), *(b for _,b in zs.values())]
+    at = np.bincount(np.searchsorted(ends, lrs), minlength=len(names))
+    return {k:float(n/lrs.size) for k,n in zip(names, at) if n}
+
+# %% ../nbs/02_suggest.ipynb #c043
 def _check_rate(lr):
     "The rate to judge: `lr`, or the highest one of a slice"
     r = lr.stop if isinstance(lr, slice) else lr

@@ -185,12 +185,48 @@ def test_to_torch_and_back():
     assert opt.param_groups[0]['lr']==one_cycle(1e-3)(2/3)
 
 class TimmLike:
-    "timm's schedulers count from outside"
+    "Counts from outside"
     def __init__(self, opt): self.opt = opt
     def step(self, epoch): raise AssertionError
     def step_update(self, num_updates):
         for g in self.opt.param_groups: g['lr'] = 1e-3*(1+num_updates)
 def test_timm(): assert from_torch(TimmLike, 4)(np.arange(4)/4).tolist()==[1e-3, 2e-3, 3e-3, 4e-3]
+
+def stepped(make, n, step):
+    "Rates that a loop of one's own sees"
+    opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    sched,rates = make(opt),[]
+    for i in range(n):
+        rates.append(opt.param_groups[0]['lr'])
+        opt.step()
+        step(sched, i+1)
+    return np.array(rates)
+
+@pytest.mark.parametrize('name', ['linear','cosine','cosine_with_restarts','polynomial','constant','constant_with_warmup','inverse_sqrt','warmup_stable_decay'])
+def test_transformers(name):
+    from transformers import get_scheduler
+    kw = dict(scheduler_specific_kwargs=dict(num_decay_steps=40)) if name=='warmup_stable_decay' else {}
+    make,pos = (lambda opt: get_scheduler(name, opt, num_warmup_steps=20, num_training_steps=200, **kw)),np.arange(200)/200
+    want = stepped(make, 200, lambda s, i: s.step())
+    assert np.array_equal(from_torch(make, 200)(pos), want)
+    ours = dict(cosine=warmup_cos(1e-3, .1), inverse_sqrt=inverse_sqrt(1e-3, .1), constant=constant(1e-3), linear=warmup_stable_decay(1e-3, .1, .9, decay='linear')).get(name)
+    if ours: assert np.allclose(ours(pos), want, atol=1e-12, rtol=1e-9)
+
+@pytest.mark.parametrize('name', ['Cosine','Tanh','Step','Poly'])
+def test_timm_itself(name):
+    import timm.scheduler
+    cls = getattr(timm.scheduler, f'{name}LRScheduler')
+    kw = dict(decay_t=5, decay_rate=.5) if name=='Step' else dict(t_initial=20)
+    by_steps = lambda opt: cls(opt, **{k:v if k=='decay_rate' else 10*v for k,v in kw.items()}, warmup_t=10, warmup_lr_init=1e-6, t_in_epochs=False)
+    def step(s, i): s.step_update(i)
+    assert np.array_equal(from_torch(by_steps, 200)(np.arange(200)/200), stepped(by_steps, 200, step))
+    in_epochs = lambda opt: cls(opt, **kw, warmup_t=2, warmup_lr_init=1e-6)
+    def step(s, i):
+        s.step_update(i)
+        if i%10==0: s.step(i//10)
+    got = from_torch(in_epochs, 200, n_epoch=20)(np.arange(200)/200)
+    assert np.array_equal(got, stepped(in_epochs, 200, step)) and len(set(got))>3
+    with pytest.raises(ValueError, match='counts epochs'): from_torch(in_epochs, 200)
 
 def test_from_torch_refuses():
     from torch.optim.lr_scheduler import OneCycleLR

@@ -47,6 +47,26 @@ def test_a_plan_of_phases_has_one_picture(tmp_path, screen, monkeypatch):
     quiet(learn, lambda: learn.fit(1))
     assert screen[n][1]!=screen[n-1][1] and screen[n][2] is False and len(learn.lr_history)==4 # recorded once each
 
+@pytest.mark.parametrize('recorded', [False, True])
+def test_the_last_picture_is_of_the_end(recorded, tmp_path, screen, monkeypatch):
+    seen,picture = [],LiveSchedule.picture
+    def spy(self, end=False):
+        fig = picture(self, end)
+        said = {t.get_text() for ax in fig.axes for t in ax.texts}
+        seen.append((end, self._fit.stop, len(self._fit), 'was interrupted' in said))
+        return fig
+    monkeypatch.setattr(LiveSchedule, 'picture', spy)
+    learn,plan = plain(tmp_path),Plan([Phase(one_cycle(1e-3), 1), Phase(one_cycle(1e-3), 2)])
+    if recorded: record(learn)
+    quiet(learn, lambda: fit_plan(learn, plan, cbs=LiveSchedule(1000.)))
+    assert seen==[(False, 'interrupted', 1, False), (True, 'end', 5, False), (False, 'interrupted', 1, False), (True, 'end', 10, False)] # while it runs it is not said to be interrupted
+    class Stop(Callback):
+        def after_batch(self):
+            if self.epoch==1: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): quiet(learn, lambda: fit_plan(learn, plan, cbs=[Stop(), LiveSchedule(1000.)]))
+    assert seen[-1]==(True, 'interrupted', 6, True) and 'after 6 of 10 steps' in screen[-1][0]['text/plain']
+    if not recorded: quiet(learn, lambda: learn.fit(1, cbs=LiveSchedule(1000.))); assert seen[-1]==(True, 'end', 5, True) # the one before was
+
 def test_pictures_are_few(tmp_path, screen):
     learn = plain(tmp_path)
     quiet(learn, lambda: learn.fit(3, cbs=LiveSchedule(1000.)))

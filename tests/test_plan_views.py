@@ -57,6 +57,21 @@ def test_lines_are_the_numbers(name):
         assert any(np.array_equal(l.get_ydata(), rates[at,g]) for g in range(n))
     assert {tuple(l.get_ydata()) for l in lines}>={tuple(rates[:11*plan[0].n_epoch,-1])}
 
+def test_momentum_of_a_history():
+    h = history(PLANS['tune'], 3)
+    _,ax = drawn(plot_history, h, moms=True)
+    right = next(a for a in ax.figure.axes if a.get_ylabel()=='momentum')
+    assert np.array_equal(np.concatenate([l.get_ydata() for l in right.lines]), np.concatenate([f['mom'][:,-1] for f in h]))
+
+@pytest.mark.parametrize('width', [3., 7.2])
+def test_names_of_phases_do_not_overlap(width):
+    plan = gradual_unfreeze_plan(8)
+    _,ax = drawn(plot_plan, plan, size=(width, 3.4))
+    names = [t.get_window_extent() for t in ax.texts if t.get_text().startswith('from group')]
+    assert all(not a.overlaps(b) for a,b in zip(names, names[1:])) and len(names)<=8 and (width<7 or names)
+    legend = ax.get_legend().get_window_extent()
+    assert all(not legend.overlaps(n) for n in names) and legend.x0>=0
+
 def test_a_million_steps():
     plan = Plan([Phase(one_cycle([1e-5,1e-4,1e-3]), 10), Phase(sgdr([1e-5,1e-4,1e-3], 5, 1, 1), 10)])
     _,ax = drawn(plot_plan, plan, n_iter=50_000)
