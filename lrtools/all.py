@@ -13,7 +13,9 @@ __all__ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'zone_share
            'continue_plan', 'jump', 'Snapshot', 'preserved', 'lr_range_test', 'freeze_report', 'freeze_to',
            'param_groups', 'preflight', 'preview_freeze', 'from_torch', 'to_torch', 'from_everydream', 'Recording',
            'record', 'fit_plan', 'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan', 'plot_history',
-           'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel', 'LiveSchedule', 'SchedulePreview']
+           'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel', 'LiveSchedule', 'SchedulePreview',
+           'Runs', 'UnfreezeStudy', 'ContinueStudy', 'compare', 'unfreeze_study', 'continue_study', 'plot_runs',
+           'plot_study']
 
 # %% ../nbs/90_all.ipynb #c002
 from .curve import LRCurve, GroupCurves
@@ -24,6 +26,7 @@ from .schedule import (Schedule, one_cycle, flat_cos, sgdr, sgdr_epochs, cyclica
                               constant, stairs, sampled, ladder, join, scale, clip)
 from .plan import Phase, Plan, fine_tune_plan, gradual_unfreeze_plan, lesson2_plan, decaying_cycles_plan
 from .history import LRHistory
+from .experiments import Runs, UnfreezeStudy, ContinueStudy
 from .continuation import continue_plan, jump
 from .snapshot import Snapshot, preserved
 from .range_test import lr_range_test
@@ -34,7 +37,11 @@ from .fit_plan import fit_plan
 from .views import plot_lr_curve, plot_probe, figure_of
 from .group_views import plot_groups
 from .plan_views import plot_plan, plot_history, plot_losses, figure_of_history
+from .experiment_views import plot_runs, plot_study
 from .probe import probe
+from .compare import compare
+from .unfreeze_study import unfreeze_study
+from .continue_study import continue_study
 from .picker import LRPicker
 from .panel import FreezePanel
 from .live import LiveSchedule
@@ -45,4 +52,5 @@ _all_ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'zone_shares'
          'Schedule', 'one_cycle', 'flat_cos', 'sgdr', 'sgdr_epochs', 'cyclical', 'slanted_triangular', 'warmup_cos', 'warmup_stable_decay', 'poly', 'exponential', 'multistep', 'step', 'inverse_sqrt', 'constant', 'stairs', 'sampled', 'ladder', 'join', 'scale', 'clip',
          'Phase', 'Plan', 'fine_tune_plan', 'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory', 'continue_plan', 'jump', 'Snapshot', 'preserved', 'lr_range_test', 'freeze_report',
          'freeze_to', 'param_groups', 'preflight', 'preview_freeze', 'from_torch', 'to_torch', 'from_everydream', 'Recording', 'record', 'fit_plan',
-         'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan', 'plot_history', 'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel', 'LiveSchedule', 'SchedulePreview']
+         'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan', 'plot_history', 'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel', 'LiveSchedule', 'SchedulePreview',
+         'Runs', 'UnfreezeStudy', 'ContinueStudy', 'compare', 'unfreeze_study', 'continue_study', 'plot_runs', 'plot_study']

@@ -1,0 +1,261 @@
+"Comparisons: one start, the same luck for all, nothing lost, nothing left behind"
+import json, math, os, signal, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np, pytest, torch
+from fastai.basics import Callback, CancelFitException, Learner
+import fastai.callback.schedule # gives learners their fits
+
+from learners import CONFIGS, Boom, deep, quiet
+from state import changes, state, writes
+from test_faults import build
+from lrtools.compare import compare
+from lrtools.experiments import ArmRun, Runs, _mean_interval
+from lrtools.history import LRHistory
+from lrtools.plan import Phase, Plan
+from lrtools.recording import record
+from lrtools.schedule import constant, one_cycle
+
+FLAT,CYCLE = Phase(constant(1e-3), 1),Plan([Phase(one_cycle(slice(1e-4, 1e-2)), 1, freeze_to=0)])
+go = partial(compare, progress=False)
+
+def numbers(runs): return {(r.arm, r.seed): (r.history.losses.tolist(), r.history.lrs.tolist(), r.metrics.get('valid_loss')) for r in runs}
+
+def trained(path, **kw):
+    learn = deep(path, 3, **kw)
+    learn.freeze()
+    return quiet(learn)
+
+# ---------------------------------------------------------------- the learner, and luck
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_every_kind_of_learner_is_left_alone(name, tmp_path):
+    learn = build(name, tmp_path)
+    before = state(learn, tmp_path)
+    with writes() as written: runs = go(learn, dict(flat=FLAT, own=lambda l: l.fit(1, 1e-3)), seeds=(0, 1), dense=(1, 2) if len(learn.dls.train)>1 else ())
+    assert changes(before, state(learn, tmp_path))==[] and written==[]
+    assert len(runs)==4 and all(r.status=='finished' for r in runs), [r.error for r in runs]
+
+def test_the_same_seeds_the_same_numbers(tmp_path):
+    learn = trained(tmp_path)
+    arms = dict(a=FLAT, cycle=CYCLE, b=FLAT, own=lambda l: l.fit(1, 1e-3))
+    runs = go(learn, arms)
+    assert numbers(runs)==numbers(go(learn, arms)) and numbers(runs)==numbers(go(learn, arms, dense=(2, 4)))
+    for s in range(3): assert numbers(runs)['a',s]==numbers(runs)['b',s]==numbers(runs)['own',s] # the same way, another name
+    assert len({str(numbers(runs)['a',s]) for s in range(3)})==3 and runs.difference('b')==(0., 0.)
+    torch.manual_seed(123); np.random.seed(5) # whatever luck the session has
+    assert numbers(go(learn, arms))==numbers(runs)
+
+def test_no_arm_leaks_into_the_next(tmp_path):
+    learn = trained(tmp_path)
+    def bad(l):
+        class Evil(Callback):
+            def before_step(self): self.learn.opt.set_hyper('lr', 1.)
+        l.add_cb(Evil()); l.metrics.append(lambda p,y: 0.)
+        l.model[0][0].register_forward_hook(lambda m,i,o: o*2)
+        l.model[2].weight.register_hook(lambda g: g*3)
+        l.loss_func,l.moms,l.wd = torch.nn.L1Loss(),(.5,.5,.5),.5
+        l.model[0][1] = torch.nn.Identity(); l.model.requires_grad_(False)
+        l.dls.train.bs = 1; l.opt = None; l.path = Path('/nowhere')
+        torch.manual_seed(0); np.random.seed(0); l.lr_history.fits.clear()
+        raise Boom('and out')
+    want = numbers(go(learn, dict(flat=FLAT, cycle=CYCLE)))
+    before = state(learn)
+    got = go(learn, dict(flat=FLAT, bad=bad, cycle=CYCLE))
+    assert {k: v for k,v in numbers(got).items() if k[0]!='bad'}==want and not changes(before, state(learn))
+    assert [r.error for r in got['bad']]==['Boom: and out']*3 and got.best.arm in ('flat','cycle') and 'failed in 3 of 3: Boom' in got._repr_markdown_()
+
+def test_what_ends_an_arm(tmp_path):
+    learn = trained(tmp_path)
+    def cancel(l): l.fit(1, cbs=Callback(after_batch=lambda self: (_ for _ in ()).throw(CancelFitException())))
+    runs = go(learn, dict(flat=FLAT, cancel=cancel, explode=Phase(constant(1e30), 1)), seeds=(0,))
+    assert [r.status for r in runs]==['finished','cancelled','exploded'] and runs.best.arm=='flat' and Runs.from_json(runs.to_json())==runs
+    before = state(learn)
+    def stop(l): l.fit(1, 1e-3); raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): go(learn, dict(flat=FLAT, stop=stop), folder=tmp_path/'f')
+    assert not changes(before, state(learn))
+    count = []
+    again = go(learn, dict(flat=FLAT, stop=lambda l: (count.append(1), l.fit(1, 1e-3))), folder=tmp_path/'f')
+    assert len(count)==3 and all(r.status=='finished' for r in again)
+
+def test_its_own_files_are_not_written(tmp_path):
+    learn = build('trackers', tmp_path)
+    with writes() as written: go(learn, dict(flat=Phase(constant(1e-3), 2)), seeds=(0,))
+    assert written==[]
+
+def test_the_past(tmp_path):
+    learn = deep(tmp_path, 3)
+    record(learn)
+    quiet(learn)
+    runs = go(learn, dict(flat=FLAT), seeds=(0,))
+    assert runs.past==learn.lr_history and len(learn.lr_history)==1 and len(runs['flat'][0].history)==1 and runs['flat'][0].history is not learn.lr_history
+
+def test_dense_validation(tmp_path):
+    learn = trained(tmp_path)
+    at = (1, 3, 5)
+    r = go(learn, dict(flat=FLAT, still=Phase(constant(0.), 1)), seeds=(0,), dense=at)
+    assert [i for i,_ in r['flat'][0].dense]==[*at] and all(math.isfinite(v) for _,v in r['flat'][0].dense)
+    assert r['flat'][0].dense[-1][1]==pytest.approx(r['flat'][0].valid, rel=.02) and r['flat'][0].valid0!=r['flat'][0].dense[0][1]
+
+# ---------------------------------------------------------------- files
+
+def test_a_folder_keeps_and_resumes(tmp_path):
+    learn,count = trained(tmp_path),[]
+    own = lambda l: (count.append(1), l.fit(1, 1e-3))
+    first = go(learn, dict(flat=FLAT, own=own), folder=tmp_path/'f')
+    assert len(count)==3 and len([*(tmp_path/'f').glob('*.json')])==7 and len([*(tmp_path/'f').glob('*.pt')])==2 # of the first seed
+    assert numbers(go(learn, dict(flat=FLAT, own=own), folder=tmp_path/'f'))==numbers(first) and len(count)==3
+    more = go(learn, dict(flat=CYCLE, own=own), seeds=(0, 1, 2, 3), folder=tmp_path/'f') # a plan that was changed, and a seed more
+    assert len(count)==4 and numbers(more)['flat',0]!=numbers(first)['flat',0] and numbers(more)['own',2]==numbers(first)['own',2]
+    quiet(learn)
+    with pytest.raises(ValueError, match='another start'): go(learn, dict(flat=FLAT), folder=tmp_path/'f')
+
+def test_failed_runs_are_tried_again(tmp_path):
+    learn,ok = trained(tmp_path),[]
+    def shaky(l):
+        if not ok: raise Boom('not yet')
+        l.fit(1, 1e-3)
+    assert {r.status for r in go(learn, dict(shaky=shaky), folder=tmp_path/'f')}=={'failed'}
+    ok.append(1)
+    assert {r.status for r in go(learn, dict(shaky=shaky), folder=tmp_path/'f')}=={'finished'}
+
+SCRIPT = '''
+import sys, warnings; warnings.filterwarnings('ignore'); sys.path[:0] = {path!r}
+import torch; torch.set_num_threads(1)
+from fastai.basics import Callback, set_seed
+import fastai.callback.schedule
+from learners import deep
+from lrtools.compare import compare
+from lrtools.plan import Phase
+from lrtools.schedule import constant
+def make():
+    learn = deep({tmp!r}, 3); learn.freeze()
+    return learn
+import time
+class Slow(Callback):
+    def after_batch(self): time.sleep({pause})
+def slow(learn): learn.fit(1, 1e-3, cbs=Slow())
+if __name__=='__main__':
+    runs = compare(make, dict(flat=Phase(constant(1e-3), 1), slow=slow), folder={folder!r}, progress=lambda i,n: print(i, n, flush=True))
+    print('END', runs.to_json(), flush=True)
+'''
+
+def test_killed(tmp_path):
+    "kill -9 in the middle of a run loses no finished run, and what is done later is what it would have been"
+    def script(pause, folder):
+        f = tmp_path/f'run{pause}.py'
+        f.write_text(SCRIPT.format(path=[str(Path(__file__).parent), str(Path(__file__).parent.parent)], tmp=str(tmp_path), pause=pause, folder=str(folder)))
+        return subprocess.Popen([sys.executable, f], stdout=subprocess.PIPE, text=True, env=os.environ|dict(OMP_NUM_THREADS='1'))
+    p = script(.2, tmp_path/'f')
+    try:
+        for line in p.stdout:
+            if not line.startswith('END') and float(line.split()[0])>4.3: os.kill(p.pid, signal.SIGKILL); break # in the second run of the second arm
+        else: pytest.fail('it ended before it was killed')
+    finally: p.stdout.close(); p.wait()
+    found = sorted(f.name for f in (tmp_path/'f').glob('*-?.json'))
+    assert len(found)==4 and all(json.loads((tmp_path/'f'/f).read_text()) for f in found) and not [*(tmp_path/'f').glob('.*.part')]
+    stamps = {f: (tmp_path/'f'/f).stat().st_mtime_ns for f in found}
+    def finish(pause, folder):
+        p = script(pause, folder)
+        out = p.stdout.read(); p.stdout.close(); assert p.wait()==0
+        return Runs.from_json(out.rpartition('END ')[2])
+    done = finish(.2, tmp_path/'f')
+    assert all((tmp_path/'f'/f).stat().st_mtime_ns==t for f,t in stamps.items()) and {r.status for r in done}=={'finished'} and len(done)==6
+    assert numbers(done)==numbers(finish(0, tmp_path/'other'))
+
+# ---------------------------------------------------------------- elsewhere
+
+def make(path):
+    "A factory that other processes can import"
+    torch.set_num_threads(1)
+    return deep(path, 3)
+def own(learn): learn.fit(1, 1e-3)
+ARMS = dict(flat=FLAT, cycle=CYCLE, own=own)
+
+def test_threads_and_processes(tmp_path):
+    want = numbers(go(partial(make, tmp_path), ARMS))
+    with ThreadPoolExecutor(3) as pool: assert numbers(go(partial(make, tmp_path), ARMS, executor=pool))==want
+    learn = trained(tmp_path)
+    want,before = numbers(go(learn, ARMS)),state(learn)
+    with ThreadPoolExecutor(2) as pool: assert numbers(go(learn, ARMS, executor=pool))==want and not changes(before, state(learn))
+
+def test_a_dask_cluster(tmp_path):
+    "Two worker processes give the numbers of this one, for a factory and for a learner that is sent"
+    from dask.distributed import Client, LocalCluster
+    import learners
+    learn = Learner(make(tmp_path).dls, make(tmp_path).model, torch.nn.MSELoss(), path=tmp_path)
+    learn = quiet(learn)
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50) as cluster, Client(cluster) as client:
+        client.run(lambda path: sys.path.insert(0, path), str(Path(__file__).parent))
+        with client.get_executor() as pool:
+            start = partial(make, tmp_path)
+            here,there = go(start, ARMS, folder=tmp_path/'a'),go(start, ARMS, executor=pool, folder=tmp_path/'b')
+            assert numbers(here)==numbers(there) and {r.status for r in there}=={'finished'}
+            assert there.best.restore(start()).model[0][0].weight.equal(here.best.restore(start()).model[0][0].weight)
+            before = state(learn)
+            got = go(learn, dict(flat=FLAT, boom=partial(boom, 'no')), executor=pool)
+            assert numbers(got)['flat',1]==numbers(go(learn, dict(flat=FLAT)))['flat',1] and got['boom'][0].error=='ValueError: no'
+            assert not [c for c in changes(before, state(learn)) if not c.startswith('process.python')] # Dask draws random numbers
+def boom(text, learn): raise ValueError(text)
+
+# ---------------------------------------------------------------- weights
+
+def test_restore(tmp_path):
+    learn = trained(tmp_path)
+    record(learn)
+    runs = go(learn, dict(flat=FLAT, cycle=CYCLE), keep='all')
+    twin = trained(tmp_path)
+    from lrtools.snapshot import preserved
+    for r in runs:
+        with preserved(learn):
+            r.restore(learn)
+            assert learn.validate()[0]==pytest.approx(r.valid, rel=.02) and learn.lr_history.losses.tolist()==r.history.losses.tolist()
+    before = state(learn)
+    best = runs.best
+    assert not changes(before, state(learn)) # to look is not to adopt
+    best.restore(learn)
+    assert changes(before, state(learn)) and learn.opt.hypers[-1]['lr']==best.history.last_lr[-1]
+    some = go(trained(tmp_path), dict(flat=FLAT), seeds=(4, 5))
+    assert [r.state is None for r in some]==[False, True]
+    for r in (some['flat'][1], Runs.from_json(some.to_json())['flat'][0], go(twin, dict(flat=FLAT), keep=False).best):
+        with pytest.raises(ValueError, match='not kept'): r.restore(twin)
+    other = deep(tmp_path, 5)
+    before = state(other)
+    with pytest.raises(ValueError, match='another model'): best.restore(other)
+    assert not changes(before, state(other))
+
+# ---------------------------------------------------------------- what is refused, and what is told
+
+def test_bad_arguments(tmp_path):
+    learn = trained(tmp_path)
+    before = state(learn)
+    for kw,error,match in ((dict(arms={}), ValueError, 'arms is empty'), (dict(arms=[FLAT]), TypeError, 'dictionary'), (dict(arms=dict(a=3)), TypeError, "arms\\['a'\\]"), (dict(arms={1: FLAT}), TypeError, 'name 1'),
+                           (dict(arms=dict(a=Phase(constant([1e-3]*5), 1))), ValueError, "arms\\['a'\\].*3"), (dict(seeds=()), ValueError, 'seeds'), (dict(seeds=(1, 1)), ValueError, 'each once'), (dict(seeds=3), TypeError, 'seeds=3'),
+                           (dict(seeds=(.5,)), TypeError, 'seeds'), (dict(executor=3), TypeError, 'executor=3'), (dict(keep='some'), ValueError, "keep='some'"), (dict(dense=(0,)), ValueError, 'dense')):
+        with pytest.raises(error, match=match): go(**(dict(learn_or_factory=learn, arms=dict(flat=FLAT))|kw))
+    for bad in (3, None):
+        with pytest.raises(TypeError, match='learn_or_factory'): go(bad, dict(flat=FLAT))
+    with pytest.raises(TypeError, match='function that makes'): go(lambda: 3, dict(flat=FLAT))
+    assert not changes(before, state(learn))
+
+def test_progress_is_told(tmp_path):
+    told = []
+    compare(trained(tmp_path), dict(a=FLAT, b=lambda l: l.fit(2, 1e-3)), seeds=(0, 1), progress=lambda i,n: told.append((i, n)))
+    assert told[-1]==(4, 4) and all(a[0]<=b[0] for a,b in zip(told, told[1:])) and len({i for i,_ in told})>12
+    compare(trained(tmp_path), dict(a=FLAT), seeds=(0,)) # a bar
+
+def test_differences_are_honest():
+    from lrtools.history import FitRecord
+    def run(arm, seed, v):
+        g = FitRecord(1, 1, [True]); g.add(0, 1., [dict(lr=1e-3)]); g.stop = 'end'; g.epochs.append(dict(epoch=0, valid_loss=v))
+        return ArmRun(arm, seed, LRHistory([g]))
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400): # no difference: the interval leaves 0 out in one case of twenty
+        luck = rng.normal(size=(2, 4))
+        d,h = Runs([run(a, s, float(luck[i,s]+10*s)) for i,a in enumerate('ab') for s in range(4)], dict(a='', b='')).difference('b')
+        hits += abs(d)>h
+    assert 8<=hits<=36
+    assert np.isnan(_mean_interval([1.])[1]) and np.isnan(_mean_interval([])[0])
