@@ -14,8 +14,8 @@ __all__ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'zone_share
            'param_groups', 'preflight', 'preview_freeze', 'from_torch', 'to_torch', 'from_everydream', 'Recording',
            'record', 'fit_plan', 'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan', 'plot_history',
            'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel', 'LiveSchedule', 'SchedulePreview',
-           'Runs', 'UnfreezeStudy', 'ContinueStudy', 'compare', 'unfreeze_study', 'continue_study', 'plot_runs',
-           'plot_study']
+           'Runs', 'UnfreezeStudy', 'ContinueStudy', 'compare', 'unfreeze_study', 'unfreeze_at_once_study',
+           'continue_study', 'plot_runs', 'plot_study']
 
 # %% ../nbs/90_all.ipynb #c002
 from .curve import LRCurve, GroupCurves
@@ -40,7 +40,7 @@ from .plan_views import plot_plan, plot_history, plot_losses, figure_of_history
 from .experiment_views import plot_runs, plot_study
 from .probe import probe
 from .compare import compare
-from .unfreeze_study import unfreeze_study
+from .unfreeze_study import unfreeze_study, unfreeze_at_once_study
 from .continue_study import continue_study
 from .picker import LRPicker
 from .panel import FreezePanel
@@ -53,4 +53,4 @@ _all_ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'zone_shares'
          'Phase', 'Plan', 'fine_tune_plan', 'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory', 'continue_plan', 'jump', 'Snapshot', 'preserved', 'lr_range_test', 'freeze_report',
          'freeze_to', 'param_groups', 'preflight', 'preview_freeze', 'from_torch', 'to_torch', 'from_everydream', 'Recording', 'record', 'fit_plan',
          'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan', 'plot_history', 'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel', 'LiveSchedule', 'SchedulePreview',
-         'Runs', 'UnfreezeStudy', 'ContinueStudy', 'compare', 'unfreeze_study', 'continue_study', 'plot_runs', 'plot_study']
+         'Runs', 'UnfreezeStudy', 'ContinueStudy', 'compare', 'unfreeze_study', 'unfreeze_at_once_study', 'continue_study', 'plot_runs', 'plot_study']

@@ -104,7 +104,7 @@ class Plan:
             rows.append(np.arange(n)>=first)
         return np.array(rows)
 
-# %% ../nbs/06_plan.ipynb #c008
+# %% ../nbs/06_plan.ipynb #c010
 _DRAWN,_FEW = 4000,16 # Points of a plan, and of a phase, at least
 
 @patch
@@ -141,7 +141,7 @@ def drawn(self:Plan,
         res.append((start+i/n_iter, _columns(p.sched(i/num), n), _mom_of(p, i/num)))
     return res
 
-# %% ../nbs/06_plan.ipynb #c011
+# %% ../nbs/06_plan.ipynb #c013
 @patch
 def to_json(self:Plan)->str:
     "As a JSON text"
@@ -154,7 +154,7 @@ def from_json(cls:Plan,
     "The plan that `to_json` wrote"
     return cls([Phase(**{k:_from_plain(v) for k,v in p.items()}) for p in _unpack(json.loads(s), 'Plan')['phases']])
 
-# %% ../nbs/06_plan.ipynb #c014
+# %% ../nbs/06_plan.ipynb #c016
 def fine_tune_plan(
     epochs:int, # Of the second phase
     base_lr:float=2e-3, # Highest rate of the first phase; half of it in the second

@@ -627,7 +627,7 @@ class SchedulePreview(FigureBox):
             if built!=self._built: self._build(phase.sched, built)
             for path,_,w,show,read in (*self._fixed, *self._knobs):
                 v = _get(phase, path)
-                if not isinstance(w, W.FloatLogSlider) or read(w.value, v)!=v: w.value = show(v) # else a digit less would come back to the hand that turns it
+                if isinstance(w, W.Text) or read(w.value, v)!=v: w.value = show(v) # else a digit less would come back to the hand that turns it
             self._logs.value,self._momenta.value = self.log,self.moms
         finally: self._syncing = False
 

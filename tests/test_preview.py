@@ -39,7 +39,7 @@ def agree(p):
     assert run(p.code)==p.plan and p.code in text(p._code_box)
     phase = p.plan[p.phase]
     assert p._tabs.value==p.phase and len(p._tabs.options)==len(p.plan) and p._kind.value==phase.sched.kind
-    for path,_,w,show,read in (*p._fixed, *p._knobs): assert w.value==show(_get(phase, path)) or hasattr(w, 'base') and read(w.value, _get(phase, path))==_get(phase, path), (path, w.value)
+    for path,_,w,show,read in (*p._fixed, *p._knobs): assert w.value==show(_get(phase, path)) or hasattr(w, 'step') and read(w.value, _get(phase, path))==_get(phase, path), (path, w.value)
     have = {q for q,*_ in p._knobs}
     for path,o,_,_ in _leaves(phase.sched):
         for k in o.args: assert (*path, k) in have or any(q[:len(path)+1]==(*path, k) for q in have) or o.args[k] is None or k in ('num_it','sched','scheds') or o.kind=='sampled', (path, k)

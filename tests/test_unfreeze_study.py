@@ -120,3 +120,22 @@ def test_the_arms_change_one_thing(tmp_path):
     assert np.allclose(rates('a tenth'), rates('as asked')/10) and sorted(set(rates('ladder')[:,0].round(9)))==[1e-5, 1e-4, 1e-3, 1e-2]
     one,notes = _arms([1e-3], one_cycle, 1)
     assert not {'encoder rate 0','head rate 0','warm-up'}&{*one} and len(notes)==4
+
+# ---------------------------------------------------------------- at once, or step by step
+
+def test_unfreeze_at_once(tmp_path):
+    from lrtools.unfreeze_study import unfreeze_at_once_study
+    learn = deep(tmp_path, 3)
+    before = state(learn)
+    with writes() as written: runs = unfreeze_at_once_study(learn, 1e-3, 4, seeds=(0, 1), progress=False)
+    assert not changes(before, state(learn)) and written==[] and all(r.status=='finished' for r in runs)
+    n = len(learn.dls.train)
+    assert len(runs.arms)==7 and {r.history.n_steps for r in runs}=={4*n} and not runs.notes
+    first = lambda k: runs[k][0].history
+    assert [f.trains for f in first('gradual')]==[(False, False, True), (False, True, True), (True,)*3] and [f.trains for f in first('head first')]==[(False, False, True), (True,)*3]
+    assert [f.trains for f in first('head only')]==[(False, False, True)] and first('all at once, discriminative').lrs.max(0).tolist()==[1e-5, 1e-4, 1e-3]
+    few = unfreeze_at_once_study(learn, 1e-3, 1, seeds=(0,), progress=False)
+    assert set(few.arms)=={'head only', 'all at once', 'all at once, discriminative'} and len(few.notes)==2
+    with pytest.raises(ValueError, match='1 parameter group'): unfreeze_at_once_study(deep(tmp_path, 1), 1e-3)
+    for bad,error in ((dict(lr=slice(1e-3)), TypeError), (dict(lr=-1.), ValueError), (dict(n_epoch=0), ValueError)):
+        with pytest.raises(error): unfreeze_at_once_study(learn, **(dict(lr=1e-3)|bad))
