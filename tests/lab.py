@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat, numpy as np
 from PIL import Image
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from nbformat.v4 import new_code_cell, new_notebook
 
 import kernels
@@ -155,9 +156,11 @@ class Notebook(View):
     "A notebook in JupyterLab or Notebook 7"
     @classmethod
     def open(cls, page, server, cells, kernel='python3', app='lab', timeout=60):
-        "Write a notebook of `cells`, open it alone in the page, wait until its kernel is idle"
-        self = cls(page, server, path := server.write(cells, kernel))
-        page.goto(f'{server.url}/{URLS[app].format(path)}', timeout=timeout*1000); self.wait_ready(timeout)
+        "Write a notebook of `cells`, open it alone in the page, wait until its kernel is idle. A kernel that Jupyter itself does not bring up (seen once with ipykernel 7.3) is started again, before anything of ours has run"
+        before,self = server.kernels(),cls(page, server, path := server.write(cells, kernel))
+        def go(timeout): page.goto(f'{server.url}/{URLS[app].format(path)}', timeout=timeout*1000); self.wait_ready(timeout)
+        try: go(timeout)
+        except PlaywrightTimeout: server.shut_down(server.kernels()-before); go(timeout)
         self.kernel_id = self.js('return kernel.id')
         return self
 
