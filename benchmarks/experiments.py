@@ -3,7 +3,6 @@ import tempfile, time
 from functools import partial
 
 import numpy as np
-import torch
 from fastai.basics import CrossEntropyLossFlat, L, Learner, params, set_seed
 from torch import nn
 import fastai.callback.schedule                            # gives learners their fits

@@ -10,16 +10,15 @@ __all__ = ['compare']
 # %% ../nbs/31_compare.ipynb #c003
 import hashlib, inspect, json, math, random, re, threading, time
 from concurrent.futures import Executor, as_completed
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Callable
 
-import numpy as np
 import torch
-from fastai.basics import Callback, Learner, noop
+from fastai.basics import Callback, Learner, noop, set_seed
 from fastai.callback.tracker import SaveModelCallback
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
@@ -114,7 +113,7 @@ class _Folder:
         if run.state is not None:
             _write(file.with_suffix('.pt'), partial(torch.save, run.state))
             run = replace(run, state=file.with_suffix('.pt'))
-        d = json.loads(Runs([run], {run.arm: ''}).to_json())['runs'][0]
+        d = Runs([run], {run.arm: ''}).to_dict()['runs'][0]
         _write(file, lambda p: p.write_text(json.dumps(dict(kind='ArmRun', version=VERSION, **d))))
         return run
 
@@ -146,7 +145,7 @@ def _made(learn):
     "The learner, or the one that the factory makes, always with the same luck"
     if isinstance(learn, Learner): return learn
     undo = _copy_globals()
-    random.seed(0); np.random.seed(0); torch.manual_seed(0)
+    set_seed(0)
     try: made = learn()
     finally:
         for f in undo: f()
@@ -207,16 +206,14 @@ def compare(
     if executor is not None and not hasattr(executor, 'submit'): raise TypeError(f"executor={executor!r}: expected an executor of concurrent.futures, such as Dask's client.get_executor()")
     if keep not in (True, False, 'all'): raise ValueError(f"keep={keep!r}: expected True, False or 'all'")
     dense = tuple(_count('dense', i) for i in dense)
-    is_factory = not isinstance(learn_or_factory, Learner)
-    with preserved(learn_or_factory) if not is_factory else nullcontext():
-        learn = _made(learn_or_factory)
-        for k,v in arms.items():
-            if isinstance(v, Plan):
-                try: v.for_groups(len(_lists(learn)[1]))
-                except ValueError as e: raise ValueError(f"arms[{k!r}]: {e}") from None
-        said = {k:_said(v) for k,v in arms.items()}
-        files = None if folder is None else _Folder(folder, _fingerprint(learn), said)
-        past = getattr(learn, 'lr_history', None)
+    learn = _made(learn_or_factory)
+    for k,v in arms.items():
+        if isinstance(v, Plan):
+            try: v.for_groups(len(_lists(learn)[1]))
+            except ValueError as e: raise ValueError(f"arms[{k!r}]: {e}") from None
+    said = {k:_said(v) for k,v in arms.items()}
+    files = None if folder is None else _Folder(folder, _fingerprint(learn), said)
+    past = getattr(learn, 'lr_history', None)
     kept = lambda seed: keep=='all' or bool(keep) and seed==seeds[0]
     runs = {(k,s): files and files.find(k, s) for k in arms for s in seeds}
     jobs = [o for o,r in runs.items() if r is None or kept(o[1]) and r.state is None]

@@ -51,7 +51,7 @@ def continue_plan(
     _one_of('strategy', strategy, STRATEGIES)
     _count('n_epoch', n_epoch)
     _number('factor', factor, 0, open_lo=True)
-    last = next(f for f in reversed(history.fits) if len(f))
+    last = history.last
     top = last.lrs.max(0)
     if not top.any(): raise ValueError("the last fit of history had rates of 0 only: there is nothing to go on from")
     top = np.where(top>0, top, top[top>0].min())

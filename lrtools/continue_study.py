@@ -23,7 +23,7 @@ from .experiments import ContinueStudy
 from .fit_plan import fit_plan
 from .freezing import _check_learner
 from .history import _check_history
-from .plan import Phase, Plan
+from .plan import Plan
 from .range_test import _now
 from .schedule import _count, _number
 from .snapshot import SavedSnapshot, Snapshot, _put_state

@@ -79,8 +79,19 @@ def _ema(x, beta):
     return res
 
 # %% ../nbs/01_curve.ipynb #c011
+class _ByJson:
+    "A record that is equal to another one where their JSON is the same"
+    def __eq__(self, other): return self.to_json()==other.to_json() if isinstance(other, type(self)) else NotImplemented
+    def __hash__(self): return hash(self.to_json())
+
+def _two_digits(
+    v:float # A rate
+)->float:
+    "Nothing on a curve is known better"
+    return float(f'{v:.2g}')
+
 @dataclass(frozen=True, eq=False)
-class LRCurve:
+class LRCurve(_ByJson):
     "An LR range test: raw losses per repeat, rates per group, why it stopped, and what was tested"
     sweeps:tuple # One `Sweep` per repeat
     num_it:int # Optimizer steps that were planned for each sweep
@@ -189,12 +200,6 @@ def from_json(cls:LRCurve,
 )->LRCurve:
     "The curve that `to_json` wrote"
     return cls.from_dict(json.loads(s))
-
-@patch
-def __eq__(self:LRCurve, other): return self.to_json()==other.to_json() if isinstance(other, LRCurve) else NotImplemented
-
-@patch
-def __hash__(self:LRCurve): return hash(self.to_json())
 
 # %% ../nbs/01_curve.ipynb #c026
 class Divergence:

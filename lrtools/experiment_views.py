@@ -16,9 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from .curve import _ema
 from .experiments import ContinueStudy, Runs, UnfreezeStudy
-from .plan_views import _spans, _thin
+from .plan_views import _smooth, _spans, _thin
 from .views import _display, _frame, _legend, _palette
 
 # %% ../nbs/23_experiment_views.ipynb #c005
@@ -29,7 +28,7 @@ def _curve(history, metric):
     fits,starts = _spans(history)
     if metric=='train_loss':
         t,y = [np.concatenate(o) if fits else np.zeros(0) for o in ([t for _,t in fits], [f.losses for f,_ in fits])]
-        return t,_ema(y, .9 if len(y)>50 else .8) if len(y) and np.isfinite(y).all() else y
+        return t,_smooth(y) if len(y) and np.isfinite(y).all() else y
     pairs = [(s+i+1, e[metric]) for (f,_),s in zip(fits, starts) for i,e in enumerate(f.epochs) if isinstance(e.get(metric), (int, float))]
     return tuple(np.array(o, float) for o in zip(*pairs)) if pairs else (np.zeros(0), np.zeros(0))
 

@@ -10,11 +10,12 @@ __all__ = ['CAUSES', 'ArmRun', 'Runs', 'Spike', 'UnfreezeStudy', 'ContinueStudy'
 # %% ../nbs/09_experiments.ipynb #c003
 import json, math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _num, _plain, _unpack
+from .curve import VERSION, _ByJson, _num, _plain, _unpack
 from .history import LRHistory
 
 # %% ../nbs/09_experiments.ipynb #c005
@@ -63,7 +64,7 @@ def _mean_interval(ds):
     return float(ds.mean()) if n else math.nan, float(ds.std(ddof=1)/math.sqrt(n)*(_T[n-2] if n-2<len(_T) else 2.04)) if n>1 else math.nan
 
 @dataclass(frozen=True, eq=False)
-class Runs:
+class Runs(_ByJson):
     "Several arms, each with the same seeds, from one start"
     runs:tuple # `ArmRun`s
     arms:dict # Name of each arm: what it does, as text
@@ -140,28 +141,34 @@ def _repr_markdown_(self:Runs):
     return '\n'.join([head, '|---'*(len(names)+4)+'|', *map(row, self.arms), *([''] if self.notes else []), *self.notes])
 
 @patch
-def to_json(self:Runs)->str:
-    "As a JSON text, without the weights"
-    one = lambda r: dict(arm=r.arm, seed=r.seed, history=json.loads(r.history.to_json()), valid0=_plain(r.valid0), dense=_plain(list(map(list, r.dense))), seconds=r.seconds, error=r.error)
-    return json.dumps(dict(kind='Runs', version=VERSION, runs=[one(r) for r in self.runs], arms=self.arms, past=None if self.past is None else json.loads(self.past.to_json()), notes=list(self.notes), date=self.date), allow_nan=False)
+def to_dict(self:Runs)->dict:
+    "As a dict of plain lists, strings and numbers, without the weights"
+    one = lambda r: dict(arm=r.arm, seed=r.seed, history=r.history.to_dict(), valid0=_plain(r.valid0), dense=_plain(list(map(list, r.dense))), seconds=r.seconds, error=r.error)
+    return dict(kind='Runs', version=VERSION, runs=[one(r) for r in self.runs], arms=self.arms, past=None if self.past is None else self.past.to_dict(), notes=list(self.notes), date=self.date)
 
 def _run_of(d, **kw):
-    return ArmRun(d['arm'], d['seed'], LRHistory.from_json(json.dumps(d['history'])), _num(d['valid0']), tuple((int(i), _num(v)) for i,v in d['dense']), d['seconds'], d['error'], **kw)
+    return ArmRun(d['arm'], d['seed'], LRHistory.from_dict(d['history']), _num(d['valid0']), tuple((int(i), _num(v)) for i,v in d['dense']), d['seconds'], d['error'], **kw)
+
+@patch(cls_method=True)
+def from_dict(cls:Runs,
+    d:dict # What `to_dict` returned
+)->Runs:
+    "The runs that `to_dict` wrote; weights are not among them"
+    d = _unpack(d, 'Runs')
+    past = None if d['past'] is None else LRHistory.from_dict(d['past'])
+    return cls([_run_of(r) for r in d['runs']], d['arms'], past, d['notes'], d['date'])
+
+@patch
+def to_json(self:Runs)->str:
+    "As a JSON text, without the weights"
+    return json.dumps(self.to_dict(), allow_nan=False)
 
 @patch(cls_method=True)
 def from_json(cls:Runs,
     s:str # JSON text
 )->Runs:
     "The runs that `to_json` wrote; weights are not among them"
-    d = _unpack(json.loads(s), 'Runs')
-    past = None if d['past'] is None else LRHistory.from_json(json.dumps(d['past']))
-    return cls([_run_of(r) for r in d['runs']], d['arms'], past, d['notes'], d['date'])
-
-@patch
-def __eq__(self:Runs, other): return self.to_json()==other.to_json() if isinstance(other, Runs) else NotImplemented
-
-@patch
-def __hash__(self:Runs): return hash(self.to_json())
+    return cls.from_dict(json.loads(s))
 
 # %% ../nbs/09_experiments.ipynb #c013
 CAUSES = {'optimizer memory': 'memory kept', 'warm-up': 'warm-up', 'batchnorm': 'BatchNorm held', 'encoder rate': 'encoder rate 0', 'head rate': 'head rate 0'} # each cause: the arm without it
@@ -191,7 +198,7 @@ def _smoothed(y):
     return np.convolve(y, np.ones(w)/w, 'valid') if w else np.array([np.nan])
 
 @dataclass(frozen=True, eq=False)
-class UnfreezeStudy:
+class UnfreezeStudy(_ByJson):
     "What unfreezing does to the loss, and which single change of it takes the spike away. Made by `unfreeze_study`"
     runs:Runs # The first arm is what was asked about
     still:tuple # `ArmRun`s in which nothing learns, for the noise of batches, one for each seed
@@ -203,7 +210,7 @@ class UnfreezeStudy:
     @property
     def base(self): return next(iter(self.runs.arms))
 
-    @property
+    @cached_property
     def spike(self):
         "The `Spike` of each arm, a dictionary"
         still,res = {r.seed: r for r in self.still},{}
@@ -281,8 +288,8 @@ def _repr_markdown_(self:UnfreezeStudy):
 @patch
 def to_json(self:UnfreezeStudy)->str:
     "As a JSON text"
-    still = json.loads(Runs(self.still, {r.arm: '' for r in self.still}).to_json())
-    return json.dumps(dict(kind='UnfreezeStudy', version=VERSION, runs=json.loads(self.runs.to_json()), still=still, level=self.level, first=self.first, remedies=self.remedies, date=self.date), allow_nan=False)
+    still = Runs(self.still, {r.arm: '' for r in self.still}).to_dict()
+    return json.dumps(dict(kind='UnfreezeStudy', version=VERSION, runs=self.runs.to_dict(), still=still, level=self.level, first=self.first, remedies=self.remedies, date=self.date), allow_nan=False)
 
 @patch(cls_method=True)
 def from_json(cls:UnfreezeStudy,
@@ -290,17 +297,11 @@ def from_json(cls:UnfreezeStudy,
 )->UnfreezeStudy:
     "The study that `to_json` wrote"
     d = _unpack(json.loads(s), 'UnfreezeStudy')
-    return cls(Runs.from_json(json.dumps(d['runs'])), tuple(Runs.from_json(json.dumps(d['still'])).runs), d['level'], d['first'], d['remedies'], d['date'])
-
-@patch
-def __eq__(self:UnfreezeStudy, other): return self.to_json()==other.to_json() if isinstance(other, UnfreezeStudy) else NotImplemented
-
-@patch
-def __hash__(self:UnfreezeStudy): return hash(self.to_json())
+    return cls(Runs.from_dict(d['runs']), tuple(Runs.from_dict(d['still']).runs), d['level'], d['first'], d['remedies'], d['date'])
 
 # %% ../nbs/09_experiments.ipynb #c015
 @dataclass(frozen=True, eq=False)
-class ContinueStudy:
+class ContinueStudy(_ByJson):
     "What came of several ways to go on. Made by `continue_study`"
     runs:Runs # An arm for each strategy
     shares:dict # Name: share of the steps in the edge zone of a range test; empty without one
@@ -354,7 +355,7 @@ def _repr_markdown_(self:ContinueStudy):
 @patch
 def to_json(self:ContinueStudy)->str:
     "As a JSON text, without the weights"
-    return json.dumps(dict(kind='ContinueStudy', version=VERSION, runs=json.loads(self.runs.to_json()), shares=self.shares, date=self.date), allow_nan=False)
+    return json.dumps(dict(kind='ContinueStudy', version=VERSION, runs=self.runs.to_dict(), shares=self.shares, date=self.date), allow_nan=False)
 
 @patch(cls_method=True)
 def from_json(cls:ContinueStudy,
@@ -362,10 +363,4 @@ def from_json(cls:ContinueStudy,
 )->ContinueStudy:
     "The study that `to_json` wrote"
     d = _unpack(json.loads(s), 'ContinueStudy')
-    return cls(Runs.from_json(json.dumps(d['runs'])), d['shares'], d['date'])
-
-@patch
-def __eq__(self:ContinueStudy, other): return self.to_json()==other.to_json() if isinstance(other, ContinueStudy) else NotImplemented
-
-@patch
-def __hash__(self:ContinueStudy): return hash(self.to_json())
+    return cls(Runs.from_dict(d['runs']), d['shares'], d['date'])

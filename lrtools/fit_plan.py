@@ -12,9 +12,10 @@ import numpy as np
 from fastai.basics import Callback, L, Learner
 from fastai.callback.training import GradientClip
 
-from .freezing import _check_learner, _lists, freeze_to
+from .freezing import _check_groups, _check_learner, _lists, freeze_to
 from .history import LRHistory
-from .plan import Phase, Plan
+from .plan import Phase, Plan, _check_plan
+from .range_test import _check_batches
 from .recording import Recording, record
 from .schedule import _count
 
@@ -51,10 +52,10 @@ def fit_plan(
     for a plan that does not fit the learner. Ctrl-C leaves a usable learner and its history, and says how to go on."""
     _check_learner(learn)
     if isinstance(plan, Phase): plan = Plan([plan])
-    if not isinstance(plan, Plan): raise TypeError(f"plan={plan!r}: expected a Plan, such as Plan([Phase(one_cycle(1e-3), 3)])")
+    _check_plan(plan)
     n = len(_lists(learn)[1])
-    if not n: raise ValueError("learn has no parameter groups: all parameters were frozen when its optimizer was to be made; `learn.model.requires_grad_(True)` first")
-    if not len(learn.dls.train): raise ValueError("learn.dls.train has no batches: the batch size is larger than the training set (with drop_last)")
+    _check_groups(n)
+    _check_batches(learn)
     plan,(first,epoch) = plan.for_groups(n),_check_start(start, plan)
     had = any(isinstance(cb, Recording) for cb in learn.cbs)
     record(learn)

@@ -19,7 +19,7 @@ from fastai.callback.training import BnFreeze, bn_types
 from .groups import FreezeDiff, FreezeReport, Layer, Norm, ParamGroup, ParamRecord, Preflight, _check_keep, _check_norm, _index, freeze_diff, frozen_to, holds, spike_risks
 from .range_test import _now, _opt_name, _per_group, _quiet, _ready
 from .schedule import Schedule, _check_lr
-from .snapshot import _packages, _walk, preserved
+from .snapshot import _memory, _packages, _walk, preserved
 
 # %% ../nbs/12_freezing.ipynb #c007
 _norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, *([nn.RMSNorm] if hasattr(nn, 'RMSNorm') else []))
@@ -81,11 +81,14 @@ def _norm_of(m, modes, held):
     return Norm(m.training, any(p is not None for p in m._parameters.values()), tracks, getattr(m, 'momentum', None), isinstance(m, bn_types),
                 'its module' if still else held)
 
+def _check_groups(n):
+    if not n: raise ValueError("learn has no parameter groups: all parameters were frozen when its optimizer was to be made; `learn.model.requires_grad_(True)` first")
+
 def _has(learn, cls): return any(isinstance(cb, cls) for cb in learn.cbs)
 
 def _states(opt):
     "(what it remembers of each parameter, what fastai notes of each)"
-    return (opt.opt.state if isinstance(opt, OptimWrapper) else opt.state), opt.state
+    return _memory(opt), opt.state
 
 _FLAGS = 'force_train','do_wd'
 def _memory_of(opt, p): return {k:v for k,v in _states(opt)[0].get(p, {}).items() if k not in _FLAGS} if opt is not None else {}
@@ -119,7 +122,7 @@ def _last_fit(learn, opt):
     lrs,history = _trained_lrs(learn),getattr(learn, 'lr_history', None)
     if opt is None: return 0,(),()
     if history and 'recording' in [cb.name for cb in learn.cbs]: # `record` keeps the rates of all groups, and no sweeps
-        f = next((f for f in reversed(history.fits) if len(f)), None)
+        f = history.last
         if f is not None and f.lrs.shape[1]==len(opt.hypers): return len(f),tuple(f.lrs[-1].tolist()),tuple(f.lrs.max(0).tolist())
     if not len(lrs): return 0,(),()
     now = [float(h['lr']) for h in opt.hypers]

@@ -17,7 +17,7 @@ from itertools import groupby
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _unpack, exact_lr, fmt_lr
+from .curve import VERSION, _unpack, exact_lr, fmt_lr, _two_digits
 
 # %% ../nbs/04_groups.ipynb #c006
 MEMORY = {'present': 'has seen steps',
@@ -547,7 +547,7 @@ class _Case:
         lo = min(hi*f, most*self.a.top_lr[first]) if self.a.top_lr and self.a.top_lr[first]>0 and first not in self.fresh else hi*f
         k,n = first,len(self.b.groups)
         if k<n-1: lo = hi*(lo/hi)**((n-1)/(n-1-k)) # a slice is spread over all groups, the frozen ones, too
-        e = lambda v: exact_lr(float(f'{v:.2g}'))
+        e = lambda v: exact_lr(_two_digits(v))
         return f"learn.fit_one_cycle(1, {e(hi) if lo>.99*hi else f'slice({e(lo)}, {e(hi)})'}{wd})"
 
 def _rate_jump(c):

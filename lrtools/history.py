@@ -13,7 +13,7 @@ import json
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _num, _plain, _unpack
+from .curve import VERSION, _ByJson, _num, _plain, _unpack
 from .schedule import Schedule, _from_plain, _to_plain
 
 # %% ../nbs/07_history.ipynb #c005
@@ -96,7 +96,7 @@ class FitRecord:
         what = f"{self.name}: " if self.name else ''
         return f"FitRecord({what}{len(self):,} steps, {len(self.epochs)} of {self.n_epoch-self.start_epoch} epochs, {STOPPED[self.stop]})"
 
-class LRHistory:
+class LRHistory(_ByJson):
     "All fits of a session, one after the other"
     def __init__(self,
         fits:list=() # Of `FitRecord`
@@ -118,9 +118,13 @@ class LRHistory:
         "The raw loss of every batch of all fits"
         return np.concatenate([f.losses for f in self]) if len(self) else np.zeros(0)
     @property
+    def last(self):
+        "The last fit that had steps, or None"
+        return next((f for f in reversed(self.fits) if len(f)), None)
+    @property
     def last_lr(self):
         "The rate of every group at the last batch, a tuple; () if there is none"
-        return next((tuple(f.lrs[-1].tolist()) for f in reversed(self.fits) if len(f)), ())
+        return () if self.last is None else tuple(self.last.lrs[-1].tolist())
 
 # %% ../nbs/07_history.ipynb #c008
 def _check_history(history):
@@ -142,20 +146,21 @@ def _repr_markdown_(self:LRHistory):
 
 # %% ../nbs/07_history.ipynb #c012
 @patch
-def to_json(self:LRHistory)->str:
-    "As a JSON text; NaN is `null`. A column that never changed is written once"
+def to_dict(self:LRHistory)->dict:
+    "As a dict of plain lists, strings and numbers; NaN is None. A column that never changed is written once"
     def column(c): return dict(n=c.n, rows=_plain(c.values[:1] if c._data is None else c.values))
     def fit(f): return dict(**{k:_plain(getattr(f, k)) for k in ('n_epoch','n_iter','trains','start_epoch','name','stop','date')}, planned=f.planned and _to_plain(f.planned),
                             epochs=[{k:_plain(v) for k,v in e.items()} for e in f.epochs], columns={k:column(c) for k,c in f.columns.items()})
-    return json.dumps(dict(kind='LRHistory', version=VERSION, fits=[fit(f) for f in self]), allow_nan=False)
+    return dict(kind='LRHistory', version=VERSION, fits=[fit(f) for f in self])
 
 @patch(cls_method=True)
-def from_json(cls:LRHistory,
-    s:str # JSON text
+def from_dict(cls:LRHistory,
+    d:dict # What `to_dict` returned
 )->LRHistory:
-    "The history that `to_json` wrote"
+    "The history that `to_dict` wrote"
     def rows(o): return [rows(v) for v in o] if isinstance(o, list) else _num(o)
     def fit(d):
+        d = dict(d)
         columns,epochs,planned = d.pop('columns'),d.pop('epochs'),d.pop('planned')
         f = FitRecord(**d, planned=planned and _from_plain(planned))
         f.epochs = [{k:_num(v) if v is None or isinstance(v, str) and k!='time' else v for k,v in e.items()} for e in epochs]
@@ -163,10 +168,16 @@ def from_json(cls:LRHistory,
             f.columns[k] = Column(rows(c['rows']))
             f.columns[k].n = c['n']
         return f
-    return cls([fit(d) for d in _unpack(json.loads(s), 'LRHistory')['fits']])
+    return cls([fit(o) for o in _unpack(d, 'LRHistory')['fits']])
 
 @patch
-def __eq__(self:LRHistory, other): return self.to_json()==other.to_json() if isinstance(other, LRHistory) else NotImplemented
+def to_json(self:LRHistory)->str:
+    "As a JSON text"
+    return json.dumps(self.to_dict(), allow_nan=False)
 
-@patch
-def __hash__(self:LRHistory): return hash(self.to_json())
+@patch(cls_method=True)
+def from_json(cls:LRHistory,
+    s:str # JSON text
+)->LRHistory:
+    "The history that `to_json` wrote"
+    return cls.from_dict(json.loads(s))

@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 
 from .box import DPI, FigureBox, guarded
 from .curve import _is_number, exact_lr
-from .freezing import _Frozen, _check_learner, _rates_of, freeze_report
+from .freezing import _Frozen, _check_groups, _check_learner, _rates_of, freeze_report
 from .group_views import _Bars, _alt, groups_height
 from .groups import NORMS, SEVERITY, _check_group, _check_keep, _check_norm, _check_same, _index, _sentence, freeze_diff, frozen_to, spike_risks
 from .picker import _code_html, _rows_html
@@ -74,7 +74,7 @@ class FreezePanel(FigureBox):
     ):
         _check_learner(learn)
         now = freeze_report(learn)
-        if not now.groups: raise ValueError("learn has no parameter groups: all parameters were frozen when its optimizer was to be made; `learn.model.requires_grad_(True)` first")
+        _check_groups(len(now.groups))
         super().__init__()
         self.learn,self._gesture,self._syncing,self._chosen,self._done,self._afters = learn,None,False,False,[],{}
         self.set_trait('report', now)

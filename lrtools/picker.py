@@ -21,7 +21,7 @@ from matplotlib.backend_tools import Cursors
 from matplotlib.patches import Rectangle
 
 from .box import DPI, FigureBox, guarded
-from .curve import GroupCurves, LRCurve, _is_number, exact_lr, fmt_lr
+from .curve import GroupCurves, LRCurve, _is_number, exact_lr, fmt_lr, _two_digits
 from .probe import probe
 from .range_test import _NVALID, _valid_at, lr_range_test
 from .schedule import _count
@@ -48,7 +48,7 @@ def _ends(choice):
 
 def _round(choice):
     "A choice in two digits: nothing on a curve is known better"
-    r = lambda v: None if v is None else float(f'{v:.2g}')
+    r = lambda v: None if v is None else _two_digits(v)
     return slice(r(choice.start), r(choice.stop)) if isinstance(choice, slice) else r(choice)
 
 def _span(a, b):

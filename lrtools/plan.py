@@ -104,6 +104,13 @@ class Plan:
             rows.append(np.arange(n)>=first)
         return np.array(rows)
 
+def _check_plan(plan):
+    if not isinstance(plan, Plan): raise TypeError(f"plan={plan!r}: expected a Plan, such as Plan([Phase(one_cycle(1e-3), 3)])")
+
+def _likely_groups(plan):
+    "Parameter groups to draw a plan for where no learner tells"
+    return plan.n_groups or (3 if any(p.sched.waits or p.freeze_to is not None for p in plan) else 1)
+
 # %% ../nbs/06_plan.ipynb #c010
 _DRAWN,_FEW = 4000,16 # Points of a plan, and of a phase, at least
 

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from .curve import _ema, fmt_lr
 from .history import STOPPED, LRHistory, _check_history
-from .plan import Plan
+from .plan import Plan, _check_plan, _likely_groups
 from .views import _display, _frame, _inches, _legend, _palette, _tick
 
 # %% ../nbs/22_plan_views.ipynb #c005
@@ -98,9 +98,6 @@ def _names(ax, pal):
     if len(names)>1: _legend(ax, pal, lines, names, fontsize=8, loc='lower right', bbox_to_anchor=(1, 1), ncols=5, borderpad=0, borderaxespad=.2, handlelength=1.2, handletextpad=.4, columnspacing=1)
 
 # %% ../nbs/22_plan_views.ipynb #c007
-def _check_plan(plan):
-    if not isinstance(plan, Plan): raise TypeError(f"plan={plan!r}: expected a Plan, such as Plan([Phase(one_cycle(1e-3), 3)])")
-
 def plot_plan(
     plan:Plan, # Its phases, one after the other
     ax:Axes, # Drawn on
@@ -111,7 +108,7 @@ def plot_plan(
 )->Axes: # `ax`
     "The rate of every group over the epochs of a plan, with its phases, and under the axis which groups train"
     _check_plan(plan)
-    n = n_groups or plan.n_groups or (3 if any(p.sched.waits or p.freeze_to is not None for p in plan) else 1)
+    n = n_groups or _likely_groups(plan)
     pal,parts = _palette(ax),plan.drawn(n_iter, n)
     y = np.concatenate([r for _,r,_ in parts])
     _axes_of(ax, pal, _limits(y, log), log, plan.starts, [p.name for p in plan])
@@ -177,6 +174,8 @@ def _draw_history(history, ax, log=True, moms=False, running=False):
     _names(ax, pal)
     return ax
 
+def _smooth(y): return _ema(y, .9 if len(y)>50 else .8)
+
 def plot_losses(
     history:LRHistory, # `learn.lr_history`
     ax:Axes # Drawn on
@@ -192,7 +191,7 @@ def plot_losses(
         ok = np.isfinite(f.losses)
         y,i = f.losses[ok],_thin(ok.sum())
         if not len(y): continue
-        smooth = _ema(y, .9 if len(y)>50 else .8)
+        smooth = _smooth(y)
         ax.plot(t[ok][i], y[i], color=pal.main, lw=.6, alpha=.3, zorder=1)
         ax.plot(t[ok][i], smooth[i], color=pal.main, lw=1.8, zorder=3, label=None if k else 'training loss')
         seen += [smooth, np.quantile(y, [.02, .98])]

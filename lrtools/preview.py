@@ -25,14 +25,15 @@ from matplotlib.patheffects import withStroke
 from .box import DPI, FigureBox, guarded, pin
 from .continuation import _said_jump
 from .curve import GroupCurves, LRCurve, _is_number, fmt_lr
-from .freezing import _check_learner, _lists
+from .freezing import _check_groups, _check_learner, _lists
 from .groups import NORMS, times
 from .history import LRHistory, _check_history
 from .panel import _lr_text, _parse_lr
 from .picker import _code_html, _round
-from .plan import Phase, Plan
+from .plan import Phase, Plan, _check_plan, _likely_groups
 from .plan_views import _axes_of, _band, _draw_fits, _limits, _name_of, _names, _phases_words, _shade, _shared, _spans
-from .schedule import _KINDS, _MODES, _SHAPES, Schedule, _check_lr, _code, _count
+from .range_test import _check_batches
+from .schedule import _KINDS, _MODES, _SHAPES, Schedule, _code, _count
 from .suggest import zone_shares, zones
 from .views import _frame, _palette
 
@@ -112,7 +113,7 @@ def _limited(o, k, v):
     if k=='pct_start' and o.args.get('num_it'): lo = math.ceil(100/o.args['num_it']+1e-9)/100
     return min(lo, v),max(hi, v),step
 
-def _knobs(o, path, n):
+def _knobs(o, path):
     "(path, name, widget, value → what the widget shows, (what it shows, value) → new value) for each control of the schedule `o`"
     docs,sig,style = docments(_KINDS[o.kind]),inspect.signature(_KINDS[o.kind]).parameters,dict(description_width='90px')
     slider,field = dict(style=style, layout=dict(width=_WIDE)),dict(style=dict(description_width='0'), continuous_update=False, layout=dict(width='150px'))
@@ -170,6 +171,7 @@ class SchedulePreview(FigureBox):
         if isinstance(plan, Schedule): plan = Plan([Phase(plan, _EPOCHS if n_epoch is None else n_epoch)])
         elif n_epoch is not None: raise ValueError(f"n_epoch={n_epoch!r} is for a schedule alone: a phase has its own")
         if isinstance(plan, Phase): plan = Plan([plan])
+        _check_plan(plan)
         if learn is not None: _check_learner(learn)
         if history is not None: _check_history(history)
         if not isinstance(curve, (LRCurve, GroupCurves, type(None))): raise TypeError(f"curve={curve!r}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`")
@@ -188,14 +190,13 @@ class SchedulePreview(FigureBox):
         "Read batches, groups, zones and, if asked, the past from what was given"
         learn,history,curve = self.learn,self.history,self.curve
         curves = [curve] if isinstance(curve, LRCurve) else list(curve or [])
-        last = next((f for f in reversed(history.fits) if len(f)), None) if history is not None else None
-        n = len(_lists(learn)[1]) if learn is not None else last.lrs.shape[1] if last is not None else len(curves[0].start_lr) if curves else getattr(plan, 'n_groups', None)
-        if n==0: raise ValueError("learn has no parameter groups: all parameters were frozen when its optimizer was to be made; `learn.model.requires_grad_(True)` first")
-        if n is None: n = 3 if isinstance(plan, Plan) and any(p.sched.waits or p.freeze_to is not None for p in plan) else 1
+        last = history.last if history is not None else None
+        n = len(_lists(learn)[1]) if learn is not None else last.lrs.shape[1] if last is not None else len(curves[0].start_lr) if curves else _likely_groups(plan)
+        _check_groups(n)
         for c in curves:
             if len(c.start_lr)!=n: raise ValueError(f"curve has {len(c.start_lr)} parameter groups, {'the learner' if learn is not None else 'the history'} has {n}")
+        if learn is not None and not self._asked: _check_batches(learn)
         n_iter = self._asked or (len(learn.dls.train) if learn is not None else last.n_iter if last is not None else _ITER)
-        if not n_iter: raise ValueError("learn.dls.train has no batches: the batch size is larger than the training set (with drop_last)")
         self._n,self._n_iter = n,n_iter
         self._zones = [(c, zones(c)) for c in curves]
         if past:
@@ -209,7 +210,7 @@ class SchedulePreview(FigureBox):
         name,v = proposal['trait'].name,proposal['value']
         if name=='plan':
             if isinstance(v, Phase): v = Plan([v])
-            if not isinstance(v, Plan): raise TypeError(f"plan={v!r}: expected a Plan, such as Plan([Phase(one_cycle(1e-3), 3)])")
+            _check_plan(v)
             v.for_groups(self._n)
         elif name=='phase':
             _count('phase', v, 0)
@@ -581,7 +582,6 @@ class SchedulePreview(FigureBox):
     # controls
     def _controls(self):
         html,row,button = self.html,self.row,self.button
-        wide = dict(description_width='auto')
         self._hint = _HINT
         self._readout,self._told,self._code_box = html('readout', value=_HINT),html('told'),html('code')
         self._readout.layout.min_height,self._told.layout.min_height = '24px','40px'
@@ -604,7 +604,6 @@ class SchedulePreview(FigureBox):
         for path,_,w,_,read in self._fixed: w.observe(partial(self._turn, path, read), 'value')
         self._logs,self._momenta = (W.Checkbox(v, description=k, indent=False, layout=dict(width='auto')) for k,v in (('logarithmic', True), ('momentum', False)))
         for w,f in ((self._tabs, self._chosen), (self._kind, self._other_kind), (self._logs, self._logged), (self._momenta, self._mommed)): w.observe(f, 'value')
-        more = html('more', value='')
         self._more = W.Accordion([row(self._norm, self._wd, self._clip, self._name, self._keep, self._reset)], selected_index=None, titles=('More of this phase',))
         return [row(self._tabs, *self._ops)],[self._readout, self._told, row(self._kind, self._epochs, self._freeze), self._params, self._more, row(self._undo, self._redo, self._logs, self._momenta), self._code_box]
 
@@ -636,7 +635,7 @@ class SchedulePreview(FigureBox):
         old,self._built,self._knobs = self._params.children,built,[]
         deep = len(list(_leaves(sched)))>1
         for path,o,_,_ in _leaves(sched):
-            for knob in _knobs(o, path, self._n):
+            for knob in _knobs(o, path):
                 path_,name,w,_,read = knob
                 if deep: w.description = f"{'.'.join(map(str, [k for k in path[1:] if not isinstance(k, str)]))} {w.description}".strip()
                 w.observe(partial(self._turn, path_, read), 'value')

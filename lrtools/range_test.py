@@ -16,7 +16,7 @@ from typing import Callable
 
 import numpy as np
 import torch
-from fastai.basics import Callback, CancelEpochException, CancelFitException, FetchPredsCallback, L, Learner, OptimWrapper, even_mults, find_bs, noop
+from fastai.basics import Callback, CancelEpochException, CancelFitException, FetchPredsCallback, L, Learner, OptimWrapper, even_mults, find_bs, noop, set_seed
 from fastai.callback.progress import CSVLogger, ProgressCallback, ShowGraphCallback
 from fastprogress.fastprogress import progress_bar
 
@@ -165,7 +165,7 @@ def _seeds(n):
 
 def _reseed(learn, seed):
     "Another order of batches, and other luck: for the global generators and for each that the training loader reaches"
-    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+    set_seed(seed)
     for o in _walk([learn.dls.train], _packages(learn))[1].values():
         if isinstance(o, (random.Random, np.random.RandomState)): o.seed(seed)
         if isinstance(o, torch.Generator): o.manual_seed(seed)
@@ -232,10 +232,13 @@ def _valid_batches(learn, n):
     if len(learn.dls.loaders)<2 or not len(learn.dls.valid): raise ValueError("learn.dls has no validation batches (`learn.dls.valid`): a validation loss cannot be taken")
     return [b for _,b in zip(range(n), learn.dls.valid)]
 
+def _check_batches(learn):
+    if not len(learn.dls.train): raise ValueError("learn.dls.train has no batches: the batch size is larger than the training set (with drop_last)")
+
 def _ready(learn):
     "Check that `learn` can train, and make sure that it has an optimizer (inside `preserved`)"
     if not any(p.requires_grad for p in learn.model.parameters()): raise ValueError("no parameter of learn.model is trainable: `learn.unfreeze()`, or set requires_grad")
-    if not len(learn.dls.train): raise ValueError("learn.dls.train has no batches: the batch size is larger than the training set (with drop_last)")
+    _check_batches(learn)
     if learn.opt is None: learn.create_opt()
 
 def _info(learn, num_it):

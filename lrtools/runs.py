@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, Sweep, _fields, _num, _unpack
+from .curve import VERSION, _ByJson, Sweep, _fields, _num, _unpack
 from .suggest import fmt_range
 
 # %% ../nbs/03_runs.ipynb #c005
@@ -35,7 +35,7 @@ class Run:
 def _key(lr): return (lr.start, lr.stop) if isinstance(lr, slice) else lr
 
 @dataclass(frozen=True, eq=False)
-class ProbeRuns:
+class ProbeRuns(_ByJson):
     "Short trainings at a few rates, from one and the same state"
     runs:tuple # `Run`s
     num_it:int # Optimizer steps planned for each
@@ -94,9 +94,3 @@ def from_json(cls:ProbeRuns,
     d = _unpack(json.loads(s), 'ProbeRuns')
     runs = [Run(_lr_back(r['lr']), r['seed'], Sweep(**r['sweep']), _num(r['valid'])) for r in d['runs']]
     return cls(**{**d, 'runs': runs, 'valid0': _num(d['valid0'])})
-
-@patch
-def __eq__(self:ProbeRuns, other): return self.to_json()==other.to_json() if isinstance(other, ProbeRuns) else NotImplemented
-
-@patch
-def __hash__(self:ProbeRuns): return hash(self.to_json())

@@ -16,9 +16,9 @@ import numpy as np
 from fastai.basics import Learner
 
 from .compare import _check_arms, compare
-from .curve import _is_number
-from .experiments import CAUSES, Runs, UnfreezeStudy
-from .freezing import _check_learner, freeze_report
+from .curve import _is_number, _two_digits
+from .experiments import Runs, UnfreezeStudy
+from .freezing import _check_groups, _check_learner, freeze_report
 from .plan import Phase, Plan
 from .range_test import _now, _per_group
 from .schedule import Schedule, _check_lr, _count, constant, exponential, join, ladder, one_cycle, scale
@@ -36,19 +36,19 @@ def _arms(lrs, sched, n_epoch):
     if not isinstance(base, Schedule): raise TypeError(f"sched gave {base!r}: expected a function of the rate that gives a schedule, such as one_cycle")
     base = base.for_groups(n)
     start = np.broadcast_to(base(0.), (n,))
-    warm = join([exponential([float(f'{v/25:.2g}') for v in start], start.tolist()), base], [_WARM, 1-_WARM])
+    warm = join([exponential([_two_digits(v/25) for v in start], start.tolist()), base], [_WARM, 1-_WARM])
     phase = lambda s=base, keep_state=False, norm='train': Plan([Phase(s, n_epoch, freeze_to=0, keep_state=keep_state, norm=norm)])
     off = lambda *gs: scale(base, [0. if g in gs else 1. for g in range(n)])
     tops = np.broadcast_to(base(np.linspace(0, 1, 100)).reshape(100, -1), (100, n)).max(0)
     arms = {'as asked': phase(), 'memory kept': phase(keep_state=True), 'warm-up': phase(warm), 'BatchNorm held': phase(norm='eval'), 'encoder rate 0': phase(off(*range(n-1))), 'head rate 0': phase(off(n-1)),
-            'all rates 0': phase(off(*range(n))), 'lower encoder rates': phase(scale(base, [float(f'{v:.2g}') for v in np.geomspace(.01, 1, n)])), 'a tenth': phase(scale(base, .1)), 'ladder': phase(ladder(*_LADDER)), 'all remedies': phase(warm, True, 'eval')}
+            'all rates 0': phase(off(*range(n))), 'lower encoder rates': phase(scale(base, [_two_digits(v) for v in np.geomspace(.01, 1, n)])), 'a tenth': phase(scale(base, .1)), 'ladder': phase(ladder(*_LADDER)), 'all remedies': phase(warm, True, 'eval')}
     skip = ({'encoder rate 0','head rate 0','lower encoder rates'} if n==1 else set()) | ({'warm-up'} if (start<tops/4).all() else set())
     return {k:v for k,v in arms.items() if k not in skip}, [f'{k!r} is left out: '+('the schedule begins low already.' if k=='warm-up' else 'there is one parameter group.') for k in arms if k in skip]
 
 def _level(learn):
     "Training loss at the end of the last recorded fit, or None"
     history = getattr(learn, 'lr_history', None)
-    last = next((f for f in reversed(history.fits) if len(f)), None) if history is not None else None
+    last = history.last if history is not None else None
     if last is None: return None
     y = last.losses[-max(5, min(20, len(last)//4)):]
     return float(np.mean(y)) if np.isfinite(y).all() else None
@@ -71,7 +71,7 @@ def unfreeze_study(
     _check_lr(lr, 'lr')
     if not callable(sched): raise TypeError(f"sched={sched!r}: expected a function of the rate that gives a schedule, such as one_cycle")
     report = freeze_report(learn)
-    if not report.groups: raise ValueError("learn has no parameter groups: all parameters were frozen when its optimizer was to be made; `learn.model.requires_grad_(True)` first")
+    _check_groups(len(report.groups))
     if not report.n_steps and not any(g.memory=='present' for g in report.groups): raise ValueError("learn was never trained: a study begins with a learner whose head was trained, `learn.freeze(); learn.fit_one_cycle(1, 1e-3)`")
     own,notes = _arms(_per_group(lr, len(report.groups), 'lr'), sched, n_epoch)
     if isinstance(arms, dict): own |= _check_arms(arms)
@@ -98,7 +98,7 @@ def _remedies(arms, n_epoch):
 # %% ../nbs/32_unfreeze_study.ipynb #c013
 def _orders(n, lr, n_epoch):
     "Name: plan, and notes on what does not fit"
-    low = [float(f'{v:.2g}') for v in np.geomspace(lr/100, lr, n)]
+    low = [_two_digits(v) for v in np.geomspace(lr/100, lr, n)]
     arms,notes = {'head only': Plan([Phase(one_cycle(lr), n_epoch, freeze_to=n-1)])},[]
     for name,rate in (('', lr), (', discriminative', low)):
         arms['all at once'+name] = Plan([Phase(one_cycle(rate), n_epoch, freeze_to=0)])

@@ -29,6 +29,29 @@ def until(check, timeout=30, page=None):
         page.wait_for_timeout(50) if page else time.sleep(.05)
     return r
 
+# ---------------------------------------------------------------- a fit to be watched
+
+WATCHED = '''
+import tempfile, time, torch; torch.set_num_threads(1)
+from pathlib import Path
+from torch import nn
+from fastai.basics import Callback, DataLoaders, L, Learner, MSELossFlat, params
+from lrtools.fit_plan import fit_plan
+import lrtools.live; lrtools.live._SHARE = 0 # a picture at each batch
+from lrtools.live import LiveSchedule
+from lrtools.plan import Phase, Plan
+x = torch.randn(80, 4)
+dls = DataLoaders.from_dsets(list(zip(x[:72], x[:72,:1])), list(zip(x[72:], x[72:,:1])), bs=8, device='cpu', num_workers=0)
+learn = Learner(dls, nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), MSELossFlat(), splitter=lambda m: L(m[0], m[2]).map(params), path=tempfile.mkdtemp())
+class Slow(Callback):
+    "Waits in epoch `hold` until there is a file `go`"
+    run_valid = False
+    def __init__(self, hold): self.hold = hold
+    def after_batch(self):
+        while self.epoch==self.hold and not Path('go').exists(): time.sleep(.01)
+        time.sleep(.1)
+'''
+
 # ---------------------------------------------------------------- the server
 
 class Server:
@@ -249,6 +272,16 @@ class Notebook(View):
         "Wait until widgets have the subshells that JupyterLab gives them where a kernel has any; before that a press is sent to the main shell"
         self.js('if (kernel.supportsSubshells) for (const c of kernel._comms.values()) await (await c).subshellStarted')
 
+    def watch(self, i):
+        "Wait until the picture of the fit in cell `i` has moved, while the cell runs, and let the fit go on to its end; returns the pictures that were seen"
+        seen = set()
+        def look():
+            seen.update(self.page.evaluate("[...document.querySelectorAll('.jp-OutputArea-output img')].filter(i => i.checkVisibility() && i.clientWidth > 300).map(i => i.src)"))
+            return len(seen)>2
+        self.until(look, 90)
+        assert self.js(f'return cells.get({i}).executionCount') is None # it runs still
+        (self.folder/'go').touch()
+        return seen
     def interrupt(self): self.js("await app.commands.execute('notebook:interrupt-kernel')")
 
     def status(self):

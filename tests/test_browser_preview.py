@@ -9,28 +9,11 @@ import lab
 
 pytestmark = pytest.mark.browser
 
-SETUP = '''
-import tempfile, time, torch; torch.set_num_threads(1)
-from pathlib import Path
+SETUP = lab.WATCHED+'''
 from unittest import mock
-from torch import nn
-from fastai.basics import Callback, DataLoaders, L, Learner, MSELossFlat, params
 from lrtools import box
-from lrtools.fit_plan import fit_plan
-import lrtools.live; lrtools.live._SHARE = 0 # a picture at each batch
-from lrtools.live import LiveSchedule
-from lrtools.plan import Phase, Plan
 from lrtools.preview import SchedulePreview
 from lrtools.schedule import flat_cos, one_cycle
-torch.manual_seed(0)
-x = torch.randn(80, 4)
-dls = DataLoaders.from_dsets(list(zip(x[:72], x[:72,:1])), list(zip(x[72:], x[72:,:1])), bs=8, device='cpu', num_workers=0)
-learn = Learner(dls, nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), MSELossFlat(), splitter=lambda m: L(m[0], m[2]).map(params), path=tempfile.mkdtemp())
-class Slow(Callback):
-    run_valid = False
-    def after_batch(self):
-        while self.epoch==1 and not Path('go').exists(): time.sleep(.01)
-        time.sleep(.1)
 plan = Plan([Phase(one_cycle(1e-3), 2, freeze_to=-1, name='head'), Phase(flat_cos(slice(1e-5, 1e-3)), 1, freeze_to=0)])
 def where(epoch, lr):
     ax = prev._ax; w,h = prev.fig.bbox.size; px = ax.transData.transform((epoch, lr))
@@ -39,7 +22,7 @@ def dot(i): return where(*next(d[6:] for d in prev._dots() if d[0]==i))
 def arg(k): return prev.plan[prev.phase].sched.args[k]'''
 PREVIEW = 'prev = SchedulePreview(plan, learn); prev'
 PLAIN = "with mock.patch.object(box, '_live_canvas', side_effect=ImportError('not here')): prev = SchedulePreview(plan, learn)\nprev"
-FIT = "with learn.no_bar(), learn.no_logging(): fit_plan(learn, prev.plan, cbs=[Slow(), LiveSchedule(.05)])"
+FIT = "with learn.no_bar(), learn.no_logging(): fit_plan(learn, prev.plan, cbs=[Slow(1), LiveSchedule(.05)])"
 
 class Preview(lab.Notebook):
     def handle(self, name): return self.page.locator('.lrtools .widget-inline-hbox', has=self.page.get_by_text(name, exact=True)).locator('.noUi-handle')
@@ -85,13 +68,7 @@ def test_slide_drag_and_fit(start):
     assert nb.eval('[prev.plan[0].n_epoch, prev.plan[0].freeze_to, prev.plan[1].sched.kind, plan!=prev.plan]')==[2, -1, 'flat_cos', True]
     # fit it and watch
     nb.start_run(2)
-    seen = set()
-    def look():
-        seen.update(nb.page.evaluate("[...document.querySelectorAll('.jp-OutputArea-output img')].filter(i => i.checkVisibility() && i.clientWidth > 300).map(i => i.src)"))
-        return len(seen)>2
-    nb.until(look, 90)
-    assert nb.js('return cells.get(2).executionCount') is None # it runs still
-    (nb.folder/'go').touch()
+    nb.watch(2)
     nb.until(lambda: nb.js('return cells.get(2).executionCount'), 60); nb.no_error()
     assert nb.eval('learn.lr_history.lrs.tolist()==prev.plan.rates(9, 2).tolist()')
     # what is saved is what is on the screen

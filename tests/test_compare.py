@@ -184,7 +184,6 @@ def test_threads_and_processes(tmp_path):
 def test_a_dask_cluster(tmp_path):
     "Two worker processes give the numbers of this one, for a factory and for a learner that is sent"
     from dask.distributed import Client, LocalCluster
-    import learners
     learn = Learner(make(tmp_path).dls, make(tmp_path).model, torch.nn.MSELoss(), path=tmp_path)
     learn = quiet(learn)
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50) as cluster, Client(cluster) as client:

@@ -2,23 +2,15 @@
 import math
 from dataclasses import replace
 
-import numpy as np, pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+import pytest
 from matplotlib.figure import Figure
 
+from pictures import drawn
 from test_continue_study import told
 from test_unfreeze_study import made, study
 from lrtools.experiment_views import plot_runs, plot_study
 from lrtools.experiments import Runs
 from lrtools.history import LRHistory
-
-def drawn(f, *args, size=(7.2, 3.6), dark=False, **kw):
-    face = 'black' if dark else 'white'
-    fig = Figure(figsize=size, dpi=100, layout='constrained', facecolor=face)
-    ax = fig.add_subplot(facecolor=face)
-    assert f(*args, ax, **kw) is ax
-    FigureCanvasAgg(fig).draw()
-    return fig,ax
 
 RUNS = told(a=[.5, .6, .4], b=[.52, .55, .47], from_scratch_longer=[.9, 1., .8]).runs
 PAST = replace(RUNS, past=LRHistory([made('x', 0, [2., 1.5]).history[0]]))

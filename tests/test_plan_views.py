@@ -5,18 +5,11 @@ import numpy as np, pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pictures import drawn
 from lrtools.history import FitRecord, LRHistory
 from lrtools.plan import Phase, Plan, fine_tune_plan, gradual_unfreeze_plan, lesson2_plan
 from lrtools.plan_views import figure_of_history, plot_history, plot_losses, plot_plan
 from lrtools.schedule import constant, cyclical, one_cycle, sgdr
-
-def drawn(f, *args, size=(7.2, 3.4), dark=False, **kw):
-    face = 'black' if dark else 'white'
-    fig = Figure(figsize=size, dpi=100, layout='constrained', facecolor=face)
-    ax = fig.add_subplot(facecolor=face)
-    assert f(*args, ax, **kw) is ax
-    FigureCanvasAgg(fig).draw()
-    return fig,ax
 
 PLANS = dict(tune=fine_tune_plan(3), gradual=gradual_unfreeze_plan(4), lesson=lesson2_plan(), one=Plan([Phase(one_cycle(1e-3), 1)]), zero=Plan([Phase(constant(0.), 1)]), cycles=Plan([Phase(cyclical(0., 1e-6, 5.5), 3)]),
              many=Plan([Phase(one_cycle(np.geomspace(1e-6, 1e-2, 30)), 2, freeze_to=20), Phase(one_cycle(np.geomspace(1e-6, 1e-2, 30)), 2, freeze_to=0)]))

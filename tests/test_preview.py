@@ -511,7 +511,6 @@ def test_closing_lets_go():
     Front(p)
     for kind in ('cyclical','poly'): pick(p._kind, kind)
     n = len(box._tree(p))
-    from ipywidgets import Widget
     from ipywidgets.widgets.widget import _instances
     before = len(_instances)
     p.close()

@@ -2,15 +2,14 @@
 import os, pickle
 from pathlib import Path
 
-import numpy as np, pytest, torch
-from fastai.basics import Learner
+import pytest, torch
 import fastai.callback.schedule # gives learners their fits
 
 from learners import CONFIGS, deep, quiet
-from state import changes, state, writes
+from state import changes, state
 from test_faults import build
 from lrtools.freezing import freeze_to
-from lrtools.snapshot import SavedSnapshot, Snapshot, preserved
+from lrtools.snapshot import Snapshot, preserved
 
 def weights(learn): return [p.detach().clone() for p in learn.model.parameters()]
 def same(a, b): return all(torch.equal(x, y) for x,y in zip(a, b))
@@ -35,7 +34,7 @@ def test_it_trains_on_as_it_would_have(name, tmp_path):
             l.model.eval()
             for m in l.model.modules():
                 if hasattr(m, 'plain'): m.plain.zero_() # a tensor that no state knows
-            xb,yb = torch.randn(8, 4, generator=torch.Generator().manual_seed(3)),torch.randn(8, generator=torch.Generator().manual_seed(4))
+            xb = torch.randn(8, 4, generator=torch.Generator().manual_seed(3))
             for p in l.model.parameters(): p.grad = None
             l.model(xb).sum().backward()
             l.opt.step()

@@ -1,7 +1,6 @@
 "A U-Net whose head was trained on a pretrained, frozen body: three set-ups, of which two spike when they are unfrozen, each for another reason"
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 from fastai.basics import BCEWithLogitsLossFlat, CrossEntropyLossFlat, L, Learner, params, set_seed
 from fastai.vision.models.unet import DynamicUnet
