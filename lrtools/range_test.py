@@ -232,6 +232,16 @@ def _valid_batches(learn, n):
     if len(learn.dls.loaders)<2 or not len(learn.dls.valid): raise ValueError("learn.dls has no validation batches (`learn.dls.valid`): a validation loss cannot be taken")
     return [b for _,b in zip(range(n), learn.dls.valid)]
 
+class _Looking(Callback): name = 'lr_finder' # fastai's trackers and loggers stand down
+
+def _valid_now(learn, batches):
+    "Validation loss outside of a fit (inside `preserved`)"
+    _quiet(learn)
+    with learn.added_cbs(_Looking()):
+        try: learn(['before_fit', 'before_epoch'])
+        except CancelFitException: return np.nan
+        return valid_loss(learn, batches)
+
 def _check_batches(learn):
     if not len(learn.dls.train): raise ValueError("learn.dls.train has no batches: the batch size is larger than the training set (with drop_last)")
 

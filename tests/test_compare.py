@@ -239,6 +239,11 @@ def test_bad_arguments(tmp_path):
     with pytest.raises(TypeError, match='function that makes'): go(lambda: 3, dict(flat=FLAT))
     assert not changes(before, state(learn))
 
+def test_progress_is_shown_over_the_runs_and_inside_each(tmp_path, capsys):
+    compare(trained(tmp_path), dict(a=FLAT, b=lambda l: l.fit(2, 1e-3), bad=lambda l: 1/0), seeds=(0, 1))
+    said = capsys.readouterr().out
+    for i,name in enumerate(['a, seed 0', 'a, seed 1', 'b, seed 0', 'b, seed 1'], 1): assert f'{i} of 6, {name}:' in said and '100/100' in said.partition(f'{i} of 6, {name}:')[2].partition(f'{i+1} of 6')[0]
+
 def test_progress_is_told(tmp_path):
     told = []
     compare(trained(tmp_path), dict(a=FLAT, b=lambda l: l.fit(2, 1e-3)), seeds=(0, 1), progress=lambda i,n: told.append((i, n)))
