@@ -1,11 +1,11 @@
-"""python -m benchmarks [speed] [valley] [regret] [latency] [freezing] [schedules] [experiments]: print tables and keep them in `benchmarks/results.md`."""
+"""python -m benchmarks [speed] [valley] [regret] [latency] [freezing] [schedules] [experiments] [precompute]: print tables and keep them in `benchmarks/results.md`."""
 import importlib, sys, warnings
 
 import torch
 
 from benchmarks.report import write_results
 
-PARTS = 'speed', 'valley', 'regret', 'latency', 'freezing', 'schedules', 'experiments'
+PARTS = 'speed', 'valley', 'regret', 'latency', 'freezing', 'schedules', 'experiments', 'precompute'
 
 
 def main(names):

@@ -12,10 +12,10 @@ __all__ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'zone_share
            'fine_tune_plan', 'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory',
            'continue_plan', 'jump', 'Snapshot', 'preserved', 'lr_range_test', 'freeze_report', 'freeze_to',
            'param_groups', 'preflight', 'preview_freeze', 'from_torch', 'to_torch', 'from_everydream', 'Recording',
-           'record', 'fit_plan', 'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan', 'plot_history',
-           'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel', 'LiveSchedule', 'SchedulePreview',
-           'Runs', 'UnfreezeStudy', 'ContinueStudy', 'compare', 'unfreeze_study', 'unfreeze_at_once_study',
-           'continue_study', 'plot_runs', 'plot_study']
+           'record', 'fit_plan', 'precompute', 'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan',
+           'plot_history', 'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel', 'LiveSchedule',
+           'SchedulePreview', 'Runs', 'UnfreezeStudy', 'ContinueStudy', 'compare', 'unfreeze_study',
+           'unfreeze_at_once_study', 'continue_study', 'plot_runs', 'plot_study']
 
 # %% ../nbs/90_all.ipynb #c002
 from .curve import LRCurve, GroupCurves
@@ -34,6 +34,7 @@ from .freezing import freeze_report, freeze_to, param_groups, preflight, preview
 from .interop import from_torch, to_torch, from_everydream
 from .recording import Recording, record
 from .fit_plan import fit_plan
+from .precompute import precompute
 from .views import plot_lr_curve, plot_probe, figure_of
 from .group_views import plot_groups
 from .plan_views import plot_plan, plot_history, plot_losses, figure_of_history
@@ -51,6 +52,6 @@ from .preview import SchedulePreview
 _all_ = ['LRCurve', 'GroupCurves', 'suggest', 'classify', 'zones', 'zone_shares', 'landmarks', 'fastai_rules', 'ProbeRuns', 'FreezeReport', 'freeze_diff',
          'Schedule', 'one_cycle', 'flat_cos', 'sgdr', 'sgdr_epochs', 'cyclical', 'slanted_triangular', 'warmup_cos', 'warmup_stable_decay', 'poly', 'exponential', 'multistep', 'step', 'inverse_sqrt', 'constant', 'stairs', 'sampled', 'ladder', 'join', 'scale', 'clip',
          'Phase', 'Plan', 'fine_tune_plan', 'gradual_unfreeze_plan', 'lesson2_plan', 'decaying_cycles_plan', 'LRHistory', 'continue_plan', 'jump', 'Snapshot', 'preserved', 'lr_range_test', 'freeze_report',
-         'freeze_to', 'param_groups', 'preflight', 'preview_freeze', 'from_torch', 'to_torch', 'from_everydream', 'Recording', 'record', 'fit_plan',
+         'freeze_to', 'param_groups', 'preflight', 'preview_freeze', 'from_torch', 'to_torch', 'from_everydream', 'Recording', 'record', 'fit_plan', 'precompute',
          'plot_lr_curve', 'plot_probe', 'figure_of', 'plot_groups', 'plot_plan', 'plot_history', 'plot_losses', 'figure_of_history', 'probe', 'LRPicker', 'FreezePanel', 'LiveSchedule', 'SchedulePreview',
          'Runs', 'UnfreezeStudy', 'ContinueStudy', 'compare', 'unfreeze_study', 'unfreeze_at_once_study', 'continue_study', 'plot_runs', 'plot_study']
