@@ -10,10 +10,10 @@ SOURCES := settings.ini pyproject.toml setup.py
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab bench readme clean
+.PHONY: help demo test lab docs docs-serve bench readme clean
 
 help: ## List these targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
 demo: $(READY) ## Run the quickstart and leave its notebook, page and pictures in _demo/
 	@OMP_NUM_THREADS=1 $(PY) tools/demo.py
@@ -29,6 +29,12 @@ test: $(READY) ## Run every check: modules in step, notebooks, README, tests
 lab: $(READY) ## Open the quickstart in JupyterLab
 	@$(BIN)/jupyter lab nbs/quickstart.ipynb
 
+docs: $(READY) ## Build the docs site in _docs/
+	@$(PY) tools/docs.py
+
+docs-serve: $(READY) ## Build the docs site and show it on a port of this machine
+	@$(PY) tools/docs.py --serve
+
 bench: $(BENCH) ## Run the benchmarks
 	@$(PY) -m benchmarks
 
@@ -36,13 +42,13 @@ readme: $(READY) ## Make README.md from nbs/index.ipynb
 	@$(PY) tools/readme.py
 
 clean: ## Remove what demos, tests and builds left (.venv stays)
-	rm -rf _demo _proc build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf _demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis
 
 $(READY): $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info<(3,10) and "lrtools needs Python 3.10 or newer: for example make PYTHON=python3.12")'
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv || (echo 'No environment could be made: is the venv module there? (Debian: apt install python3-venv)'; exit 1)
 	@echo 'Installing lrtools and its tools into .venv (minutes, the first time)'
-	@$(PY) -m pip install -qq -e '.[dev]'
+	@$(PY) -m pip install -qq -e '.[dev,docs]'
 	@touch $@
 
 $(BENCH): $(READY)

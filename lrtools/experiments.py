@@ -170,7 +170,7 @@ def from_json(cls:Runs,
     "The runs that `to_json` wrote; weights are not among them"
     return cls.from_dict(json.loads(s))
 
-# %% ../nbs/09_experiments.ipynb #c013
+# %% ../nbs/09_experiments.ipynb #c014
 CAUSES = {'optimizer memory': 'memory kept', 'warm-up': 'warm-up', 'batchnorm': 'BatchNorm held', 'encoder rate': 'encoder rate 0', 'head rate': 'head rate 0'} # each cause: the arm without it
 _WINDOW = 5 # batches that are averaged
 _RISE,_EACH = 1.25,1.1 # a spike: by so much in the mean, and so much with each seed
@@ -299,7 +299,7 @@ def from_json(cls:UnfreezeStudy,
     d = _unpack(json.loads(s), 'UnfreezeStudy')
     return cls(Runs.from_dict(d['runs']), tuple(Runs.from_dict(d['still']).runs), d['level'], d['first'], d['remedies'], d['date'])
 
-# %% ../nbs/09_experiments.ipynb #c015
+# %% ../nbs/09_experiments.ipynb #c016
 @dataclass(frozen=True, eq=False)
 class ContinueStudy(_ByJson):
     "What came of several ways to go on. Made by `continue_study`"

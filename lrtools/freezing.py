@@ -21,7 +21,7 @@ from .range_test import _now, _opt_name, _per_group, _quiet, _ready
 from .schedule import Schedule, _check_lr
 from .snapshot import _memory, _packages, _walk, preserved
 
-# %% ../nbs/12_freezing.ipynb #c007
+# %% ../nbs/12_freezing.ipynb #c008
 _norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, *([nn.RMSNorm] if hasattr(nn, 'RMSNorm') else []))
 
 def _is_norm(m):
@@ -168,7 +168,7 @@ def _each(v, n, name):
     _check_lr(v, name, zero=True)
     return tuple(_per_group(v, n, name)) if n else ()
 
-# %% ../nbs/12_freezing.ipynb #c009
+# %% ../nbs/12_freezing.ipynb #c010
 class _Measure(Callback):
     "Count what two batches need: memory in the first, time in the second"
     name,order,run_valid = 'lr_finder',1000,False # fastai's trackers and loggers stand down
@@ -250,7 +250,7 @@ def param_groups(
     "The parameter groups of `learn`, with their layers; see `freeze_report` for what belongs to the whole"
     return freeze_report(learn, measure).groups
 
-# %% ../nbs/12_freezing.ipynb #c011
+# %% ../nbs/12_freezing.ipynb #c012
 class HoldNorm(Callback):
     "Keep running statistics still through training: in frozen groups, and in all groups but the last. Added and removed by `freeze_to(learn, n, norm=…)`"
     run_after = TrainEvalCallback
@@ -366,7 +366,7 @@ class _Frozen:
                 o.state[p] = d
         return not trained
 
-# %% ../nbs/12_freezing.ipynb #c018
+# %% ../nbs/12_freezing.ipynb #c019
 def _rates_of(v, n, name):
     "Rates of a fit, shape (steps, n): of a schedule at 101 even positions, of rates once"
     if isinstance(v, Schedule): v = v.for_groups(n)

@@ -181,7 +181,7 @@ def plot_groups(
     _Bars(report, ax, unfolded, log).show(report if after is None else after)
     return ax
 
-# %% ../nbs/21_group_views.ipynb #c012
+# %% ../nbs/21_group_views.ipynb #c013
 def figure_of_groups(
     report:FreezeReport, # Of `freeze_report`
     **kwargs # Of `plot_groups`

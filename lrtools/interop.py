@@ -52,7 +52,7 @@ def from_torch(
     rates = [r[0] for r in rates] if len(lrs)==1 else rates
     return sampled(rates, moms if len({*moms})>1 else None)
 
-# %% ../nbs/13_interop.ipynb #c010
+# %% ../nbs/13_interop.ipynb #c012
 def to_torch(
     sched:Schedule, # Ours
     optimizer:torch.optim.Optimizer, # Its rates are set from now on
@@ -68,7 +68,7 @@ def to_torch(
     for g in optimizer.param_groups: g['initial_lr'] = 1. # a LambdaLR multiplies
     return LambdaLR(optimizer, [lambda i, k=k: float(rates[min(i, m-1), k]) for k in range(n)])
 
-# %% ../nbs/13_interop.ipynb #c013
+# %% ../nbs/13_interop.ipynb #c016
 _EVERYDREAM = 'constant','constant_with_warmup','linear','cosine','polynomial'
 
 def from_everydream(

@@ -28,7 +28,7 @@ from .schedule import _check_lr, one_cycle
 from .snapshot import _refuse_fitting
 from .suggest import exact_range
 
-# %% ../nbs/42_panel.ipynb #c007
+# %% ../nbs/42_panel.ipynb #c008
 def _parse_lr(text):
     "The rate, slice or list that `text` says"
     def value(node):
@@ -43,7 +43,7 @@ def _lr_text(lr):
     if isinstance(lr, (list, tuple)): return f"[{', '.join(map(exact_lr, lr))}]"
     return exact_range(lr) if isinstance(lr, slice) else '0' if lr==0 else exact_lr(lr)
 
-# %% ../nbs/42_panel.ipynb #c010
+# %% ../nbs/42_panel.ipynb #c011
 _HINT = 'Drag the line, or click a group, to choose what trains. ▸ shows its layers. Nothing is changed until you press Apply.'
 _HINT_STILL = 'Choose with the slider what trains. Nothing is changed until you press Apply.'
 _SNAP,_IDLE,_FOLD = 9,4,22 # CSS pixels: from the line that is meant; of a press that is no drag; of the mark that unfolds a group

@@ -111,7 +111,7 @@ def _likely_groups(plan):
     "Parameter groups to draw a plan for where no learner tells"
     return plan.n_groups or (3 if any(p.sched.waits or p.freeze_to is not None for p in plan) else 1)
 
-# %% ../nbs/06_plan.ipynb #c010
+# %% ../nbs/06_plan.ipynb #c011
 _DRAWN,_FEW = 4000,16 # Points of a plan, and of a phase, at least
 
 @patch
@@ -148,7 +148,7 @@ def drawn(self:Plan,
         res.append((start+i/n_iter, _columns(p.sched(i/num), n), _mom_of(p, i/num)))
     return res
 
-# %% ../nbs/06_plan.ipynb #c013
+# %% ../nbs/06_plan.ipynb #c014
 @patch
 def to_json(self:Plan)->str:
     "As a JSON text"
@@ -161,7 +161,7 @@ def from_json(cls:Plan,
     "The plan that `to_json` wrote"
     return cls([Phase(**{k:_from_plain(v) for k,v in p.items()}) for p in _unpack(json.loads(s), 'Plan')['phases']])
 
-# %% ../nbs/06_plan.ipynb #c016
+# %% ../nbs/06_plan.ipynb #c017
 def fine_tune_plan(
     epochs:int, # Of the second phase
     base_lr:float=2e-3, # Highest rate of the first phase; half of it in the second

@@ -120,7 +120,7 @@ def plot_plan(
     _names(ax, pal)
     return ax
 
-# %% ../nbs/22_plan_views.ipynb #c011
+# %% ../nbs/22_plan_views.ipynb #c012
 _DIFFERS = .01 # Share of the planned rate from which a step is marked
 
 def _spans(history):
@@ -205,7 +205,7 @@ def plot_losses(
     _legend(ax, pal, loc='upper right', fontsize=8)
     return ax
 
-# %% ../nbs/22_plan_views.ipynb #c014
+# %% ../nbs/22_plan_views.ipynb #c015
 def figure_of_history(
     history:LRHistory, # `learn.lr_history`
     log:bool=True # Logarithmic rates

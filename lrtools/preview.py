@@ -37,7 +37,7 @@ from .schedule import _KINDS, _MODES, _SHAPES, Schedule, _code, _count
 from .suggest import zone_shares, zones
 from .views import _frame, _palette
 
-# %% ../nbs/44_preview.ipynb #c007
+# %% ../nbs/44_preview.ipynb #c008
 def _put(o, path, v):
     "`o`, a phase, schedule or list, with `v` at `path`"
     if not path: return v
@@ -94,7 +94,7 @@ def _other(kind, o):
     try: return Schedule(kind, args|{k:o.args[k] for k in ('pct_start','div','div_final','moms') if k in sig and k in o.args})
     except ValueError: return Schedule(kind, args)
 
-# %% ../nbs/44_preview.ipynb #c011
+# %% ../nbs/44_preview.ipynb #c012
 _SPANS = dict(pct_start=(0., 1., .01), pct_decay=(0., 1., .01), cut_frac=(.01, .99, .01), n_cycles=(.5, 10., .5), cycle_mult=(.5, 4., .5), power=(.1, 5., .1), gamma=(.01, 1., .01)) # lowest, highest, step
 _LOGS = dict(div=4, div_final=8, ratio=4) # highest power of ten
 _OPTIONS = dict(anneal=tuple(_SHAPES), mode=_MODES, decay=('sqrt','linear','cos'))
@@ -142,7 +142,7 @@ def _knobs(o, path):
         elif whole: yield p,k,W.IntSlider(v, min=1, max=max(10, 2*v), description=k, **tip, **slider),int,lambda x, v: x
         else: yield p,k,W.Text(_code(v), description=k, **tip, **{**slider, 'continuous_update': False}),_code,lambda x, v, k=k: _literal(k, x)
 
-# %% ../nbs/44_preview.ipynb #c014
+# %% ../nbs/44_preview.ipynb #c015
 _HINT = 'Drag a dot: up and down for the rate, sideways for its place. Press a phase to choose it. Arrow keys move its dot, with Shift further.'
 _HINT_STILL = 'Turn the sliders; the picture follows.'
 _SNAP,_IDLE = 16,4 # CSS pixels: from a dot that is meant; of a press that is no drag

@@ -261,7 +261,7 @@ def preserved(
         yield snap
     finally: snap._write_back(last=True)
 
-# %% ../nbs/10_snapshot.ipynb #c026
+# %% ../nbs/10_snapshot.ipynb #c027
 def _plain_state(o):
     "A copy of `o` with tensors on the CPU"
     if isinstance(o, torch.Tensor): return o.detach().cpu().clone()

@@ -205,7 +205,7 @@ def landmarks(
     return Landmarks(10**at, trend, start, float(trend[i]), noise, clear, rate(x10), rate(xsteep), rate(xfall), rate(at[i]), rate(xrise),
                      rate(np.mean(known)) if known else None, breaks)
 
-# %% ../nbs/02_suggest.ipynb #c017
+# %% ../nbs/02_suggest.ipynb #c019
 def _resampled(curve, m, n=100):
     "Standard deviation of log10 `lr_fall` when the residuals around the trend fall differently, in decades"
     rng,at = np.random.default_rng(0),np.log10(m.lrs)
@@ -217,7 +217,7 @@ def _resampled(curve, m, n=100):
     falls = [o for o in (_turns(at, t, m.start_loss)[2] for t in again.T) if o is not None]
     return float(np.diff(np.quantile(falls, [.16,.84]))[0]/2) if len(falls)>n/2 else math.inf
 
-# %% ../nbs/02_suggest.ipynb #c019
+# %% ../nbs/02_suggest.ipynb #c021
 DIVISOR = 6.3 # of the geometric mean of `lr_fall` and `lr_break`; 5 to 8 are about as good (benchmarks/)
 BREAK_SD = 0.2 # Standard deviation of log10 `lr_break` between batch orders, in decades (median of the tasks that diverge)
 OPEN_SD = 0.4 # The same where no sweep diverged, so that the break is a guess
@@ -246,7 +246,7 @@ class Suggestion:
         if not self: return f'**No suggestion.** {self.reason}'
         return f'**{fmt_lr(self.lr)}** ({self.between}). {self.reason}'
 
-# %% ../nbs/02_suggest.ipynb #c020
+# %% ../nbs/02_suggest.ipynb #c022
 def fmt_range(r:float|slice|list)->str:
     "A rate, slice or list of rates as it is typed, in two digits"
     return _typed(r, fmt_lr)
@@ -289,7 +289,7 @@ def _ranges(m, curve, lr):
         res['after unfreezing'] = slice(top/10, top)
     return res
 
-# %% ../nbs/02_suggest.ipynb #c022
+# %% ../nbs/02_suggest.ipynb #c024
 FEWEST = 30 # Finite losses of a sweep below which nothing is read from it
 
 def _decline(curve, m):
@@ -317,7 +317,7 @@ def _too_short(curve):
     if set(curve.stops)=={'end'}: return f"{n} points are too few to read anything from: use `num_it=100`."
     return f"The loss diverged, or became NaN or infinite, at once ({n} finite losses): start lower, with `start_lr={fmt_lr(max(curve.start_lr)/1000)}`, and look at the loss of one batch."
 
-# %% ../nbs/02_suggest.ipynb #c023
+# %% ../nbs/02_suggest.ipynb #c025
 def _sd(curve, m):
     "Standard deviation of log10 of the suggestion over batch orders: resampling is the prior (worth two sweeps), repeats are the data"
     ones = [c for c in each_sweep(curve) if readable(c)]
@@ -351,7 +351,7 @@ def suggest(
     if fastai and max(fastai)/min(fastai)>=30: reason += f" fastai's rules disagree {_times(max(fastai)/min(fastai))} here."
     return Suggestion(lr, (lo, hi), _ranges(m, curve, lr), reason)
 
-# %% ../nbs/02_suggest.ipynb #c037
+# %% ../nbs/02_suggest.ipynb #c039
 ZONES = 'flat','descending','edge','past the minimum','diverging'
 
 @dataclass(frozen=True)
@@ -379,7 +379,7 @@ def _zones(curve, m):
     edges = np.maximum.accumulate([first, *ends])
     return {k:(float(a),float(b)) for k,a,b in zip(ZONES, edges, edges[1:]) if b>a}
 
-# %% ../nbs/02_suggest.ipynb #c040
+# %% ../nbs/02_suggest.ipynb #c042
 def zone_shares(
     curve:LRCurve, # Of `lr_range_test`
     lrs # Rates of the steps of a training, those of group `curve.group`; an array
@@ -392,7 +392,7 @@ def zone_shares(
     at = np.bincount(np.searchsorted(ends, lrs), minlength=len(names))
     return {k:float(n/lrs.size) for k,n in zip(names, at) if n}
 
-# %% ../nbs/02_suggest.ipynb #c043
+# %% ../nbs/02_suggest.ipynb #c045
 def _check_rate(lr):
     "The rate to judge: `lr`, or the highest one of a slice"
     r = lr.stop if isinstance(lr, slice) else lr

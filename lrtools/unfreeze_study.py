@@ -95,7 +95,7 @@ def _remedies(arms, n_epoch):
     line = lambda k: f'fit_plan(learn, {arms[k][0]!r})'
     return {k: line(k) for k in ('memory kept','BatchNorm held','warm-up','lower encoder rates','all remedies','a tenth') if k in arms}
 
-# %% ../nbs/32_unfreeze_study.ipynb #c013
+# %% ../nbs/32_unfreeze_study.ipynb #c014
 def _orders(n, lr, n_epoch):
     "Name: plan, and notes on what does not fit"
     low = [_two_digits(v) for v in np.geomspace(lr/100, lr, n)]

@@ -159,7 +159,7 @@ def plot_lr_curve(
     _legend(ax, pal, loc='lower left', fontsize=8 if _inches(ax)[0]>4 else 7).set_zorder(5.5)
     return ax
 
-# %% ../nbs/20_views.ipynb #c015
+# %% ../nbs/20_views.ipynb #c016
 def _spread(ys, gap):
     "Positions near `ys`, in their order, at least `gap` apart"
     order,res = np.argsort(ys),np.array(ys, float)
@@ -198,7 +198,7 @@ def plot_probe(
     ax.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, fontsize=8, frameon=False, labelcolor=pal.fg)
     return ax
 
-# %% ../nbs/20_views.ipynb #c018
+# %% ../nbs/20_views.ipynb #c020
 def png(fig)->bytes:
     "`fig` as a PNG, whatever canvas it has"
     buf,canvas = io.BytesIO(),fig.canvas

@@ -32,7 +32,7 @@ def test_metadata(built, settings, root):
     assert m['Description-Content-Type']=='text/markdown' and m.get_payload().strip()
     needs = m.get_all('Requires-Dist')
     assert [n for n in needs if 'extra ==' not in n]==settings['requirements'].split()
-    assert set(m.get_all('Provides-Extra'))=={'dev', 'bench'}
+    assert set(m.get_all('Provides-Extra'))=={'dev', 'docs', 'bench'}
 
 def test_wheel_holds_the_library_and_nothing_else(built, root):
     with zipfile.ZipFile(built[1]) as z: names = z.namelist()
