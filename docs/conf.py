@@ -20,9 +20,10 @@ suppress_warnings = ['myst.header'] # a page of the library goes from its title 
 html_theme = 'furo'
 html_static_path = ['static']
 html_favicon = 'static/icon.svg'
-html_css_files = ['site.css']
+html_css_files = ['site.css', 'play.css']
+html_js_files = [('play.js', dict(defer='defer'))]
 html_copy_source = False
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 html_theme_options = dict(source_repository='https://github.com/lrtools/lrtools', source_branch='main', source_directory='nbs/', top_of_page_buttons=[])
 html_math_renderer = 'mathml'
 
