@@ -24,7 +24,8 @@ test: $(READY) ## Run every check: modules in step, notebooks, README, tests
 	@$(PY) tools/kernels.py
 	@echo 'Running the notebooks'
 	@$(BIN)/nbdev-test --n-workers 2 --skip-file-glob 'quickstart*' # the tests run it as the demo
-	@$(PY) -m pytest
+	@$(PY) -m pytest -m browser # alone: the browser and its kernels want both cores
+	@$(PY) -m pytest -m 'not browser' -n 2 --dist loadfile
 
 lab: $(READY) ## Open the quickstart in JupyterLab
 	@$(BIN)/jupyter lab nbs/quickstart.ipynb

@@ -12,7 +12,7 @@ exclude_patterns = ['static']
 
 nb_execution_mode = 'off'
 nb_merge_streams = True
-nb_ipywidgets_js = {'widgets/require.js': {}, 'widgets/embed-amd.js': {'data-jupyter-widgets-cdn': '_static/widgets/', 'crossorigin': 'anonymous'}}
+nb_ipywidgets_js = {'widgets/require.js': {}, 'widgets/embed-amd.js': {'crossorigin': 'anonymous'}}
 myst_enable_extensions = ['colon_fence', 'dollarmath', 'attrs_inline']
 myst_heading_anchors = 4
 suppress_warnings = ['myst.header'] # a page of the library goes from its title to the heading of a function
@@ -21,7 +21,8 @@ html_theme = 'furo'
 html_static_path = ['static']
 html_favicon = 'static/icon.svg'
 html_css_files = ['site.css', 'play.css']
-html_js_files = [('play.js', dict(defer='defer'))]
+html_js_files = [(None, dict(body="var require = {baseUrl: document.documentElement.dataset.content_root+'_static/widgets'}", priority=100)), # where widgets' scripts are
+                 ('play.js', dict(defer='defer'))]
 html_copy_source = False
 html_show_sphinx = html_show_copyright = False
 html_theme_options = dict(source_repository='https://github.com/lrtools/lrtools', source_branch='main', source_directory='nbs/', top_of_page_buttons=[])

@@ -1,4 +1,4 @@
-import os, subprocess, sys
+import os, shutil, subprocess, sys
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')   # small networks: threads cost more than they give, and more so on a busy machine
@@ -72,6 +72,15 @@ def python():
         assert r.returncode==0, r.stderr[-3000:]
         return r.stdout.strip()
     return run
+
+@pytest.fixture(scope='session')
+def built(tmp_path_factory):
+    "The sdist, and the wheel built from it"
+    skip = shutil.ignore_patterns('.*', '_demo', '_proc', '_docs', '__pycache__', 'build', 'dist', '*.egg-info')
+    src = shutil.copytree(ROOT, tmp_path_factory.mktemp('package')/'src', ignore=skip)
+    r = subprocess.run([sys.executable, '-m', 'build', '--no-isolation'], cwd=src, capture_output=True, text=True, timeout=600)
+    assert r.returncode==0, r.stdout[-2000:]+r.stderr[-2000:]
+    return next((src/'dist').glob('*.tar.gz')),next((src/'dist').glob('*.whl'))
 
 @pytest.fixture(scope='session')
 def demo_run(tmp_path_factory):

@@ -60,7 +60,7 @@ def walked(site, url, browser):
     res,loads = {},'() => document.readyState=="complete" && [...document.images].every(i => i.complete)'
     context = browser.new_context()
     page,now = context.new_page(),[]
-    page.on('console', lambda m: now.append(f'{m.type}: {m.text}') if m.type in ('error', 'warning') else None)
+    page.on('console', lambda m: now.append(f'{m.type}: {m.text}') if m.type=='error' else None)
     page.on('pageerror', lambda e: now.append(f'error: {e}'))
     page.on('request', lambda r: None if r.url.startswith((url, 'data:', 'blob:')) else now.append(f'request: {r.url}'))
     page.on('response', lambda r: now.append(f'{r.status}: {r.url}') if r.status>=400 else None)
@@ -72,7 +72,8 @@ def walked(site, url, browser):
             page.evaluate('() => document.querySelectorAll("img[loading=lazy]").forEach(i => i.loading = "eager")')
             page.wait_for_function(loads)
             seen = page.evaluate('''() => ({wide: document.documentElement.scrollWidth-innerWidth,
-                broken: [...document.images].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 100)), mute: [...document.images].filter(i => !i.alt.trim()).map(i => i.src.slice(0, 100)),
+                broken: [...document.images].filter(i => i.checkVisibility() && !i.naturalWidth).map(i => i.src.slice(0, 100)),
+                mute: [...document.images].filter(i => i.checkVisibility() && !i.alt.trim() && !i.closest('[role=figure][aria-label]')).map(i => i.src.slice(0, 100)),
                 dark: getComputedStyle(document.body).backgroundColor})''')
             if seen['wide']>0: now.append(f"{width}: {seen['wide']} pixels wider than the screen")
             now += [f'broken: {i}' for i in seen['broken']]+[f'no alternative text: {i}' for i in seen['mute']]

@@ -6,7 +6,7 @@ import pytest
 import in_step
 
 REQUIREMENTS = ['numpy', 'matplotlib', 'fastcore', 'fastprogress', 'fastai>=2.8.5', 'ipywidgets', 'ipympl']
-COMES_WITH = {'torch': 'fastai', 'IPython': 'fastai', 'PIL': 'matplotlib', 'traitlets': 'ipywidgets', 'google': 'ipywidgets'} # google.colab: only where it is loaded already
+COMES_WITH = {'torch': 'fastai', 'IPython': 'fastai', 'PIL': 'matplotlib', 'traitlets': 'ipywidgets', 'google': 'ipywidgets', 'jupyter_core': 'ipywidgets'} # google.colab, jupyter_core: only where they are there already
 MAX_NOTEBOOK_KB = 600
 
 # What a module of each decade may import: decades of lrtools, and third-party modules by prefix.
@@ -16,7 +16,7 @@ VIEWS = ['numpy', 'matplotlib', 'fastcore.basics', 'IPython']   # IPython: only 
 ALL = [*LEARNER, 'matplotlib']
 WIDGETS = [*ALL, 'ipywidgets', 'ipympl', 'traitlets', 'IPython', 'PIL', 'google.colab']
 DECADES = {0: [0], 1: [0,1], 2: [0,2], 3: [0,1,2,3], 4: [0,1,2,3,4], 9: list(range(10))}
-OTHERS = {0: CORE, 1: LEARNER, 2: VIEWS, 3: ALL, 4: WIDGETS, 9: []}
+OTHERS = {0: CORE, 1: LEARNER, 2: VIEWS, 3: ALL, 4: WIDGETS, 9: [], 91: ['numpy', 'matplotlib', 'torch', 'fastai.basics', 'ipywidgets', 'jupyter_core']}   # 91, `python -m lrtools`: looks whether they are there
 NEVER = ['matplotlib.pyplot', 'matplotlib.pylab', 'pylab']
 
 # ---------------------------------------------------------------- reading
@@ -86,7 +86,7 @@ def foreign_imports(root):
         num = number(p)
         for line,dotted in imports(name, p):
             if dotted.split('.')[0] in sys.stdlib_module_names or within(dotted, ['lrtools']): continue
-            if within(dotted, NEVER) or not within(dotted, OTHERS.get((num or 0)//10, [])):
+            if within(dotted, NEVER) or not within(dotted, OTHERS.get(91 if num==91 else (num or 0)//10, [])):
                 bad.append(f'{p.relative_to(root)}:{line}: a module of decade {(num or 0)//10}x may not import {dotted}.')
     return bad
 
@@ -219,7 +219,7 @@ def test_a_view_may_not_import_the_learner_layer(toy):
     ('curve.py', '01_curve', 'import torch'), ('curve.py', '01_curve', 'def f():\n    from fastcore.all import L'),
     ('test.py', '10_test', 'from fastai.vision.all import *'), ('test.py', '10_test', 'import matplotlib'), ('test.py', '10_test', 'from fastai.text.learner import x'),
     ('plots.py', '20_plots', 'import torch'), ('plots.py', '20_plots', 'import matplotlib.pyplot as plt'), ('plots.py', '20_plots', 'from matplotlib import pyplot'),
-    ('study.py', '30_study', 'from matplotlib import pyplot as plt'), ('all.py', '90_all', 'import numpy')])
+    ('study.py', '30_study', 'from matplotlib import pyplot as plt'), ('all.py', '90_all', 'import numpy'), ('__main__.py', '91_main', 'import pandas')])
 def test_a_foreign_import_is_seen(toy, name, nb, code):
     write(toy, name, nb, code)
     assert len(foreign_imports(toy))==1

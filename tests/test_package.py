@@ -1,19 +1,10 @@
 "The source distribution and the wheel, built from a copy of the repository."
-import email, re, shutil, subprocess, sys, tarfile, zipfile
+import email, re, tarfile, zipfile
 from configparser import ConfigParser
 
 import pytest
 
 pytestmark = pytest.mark.slow
-
-@pytest.fixture(scope='module')
-def built(tmp_path_factory, root):
-    "The sdist, and the wheel built from it"
-    skip = shutil.ignore_patterns('.*', '_demo', '_proc', '_docs', '__pycache__', 'build', 'dist', '*.egg-info')
-    src = shutil.copytree(root, tmp_path_factory.mktemp('package')/'src', ignore=skip)
-    r = subprocess.run([sys.executable, '-m', 'build', '--no-isolation'], cwd=src, capture_output=True, text=True, timeout=600)
-    assert r.returncode==0, r.stdout[-2000:]+r.stderr[-2000:]
-    return next((src/'dist').glob('*.tar.gz')),next((src/'dist').glob('*.whl'))
 
 @pytest.fixture(scope='module')
 def settings(root):

@@ -4,7 +4,7 @@
     python tools/docs.py --serve     # then show it on a port of this machine
 
 The notebooks stay plain nbdev ones: `nbdev-docs` makes its site of the same files where Quarto is installed."""
-import argparse, functools, http.server, json, os, posixpath, re, shutil, subprocess, sys, tarfile
+import argparse, functools, html, http.server, json, os, posixpath, re, shutil, subprocess, sys, tarfile
 from pathlib import Path
 
 import yaml
@@ -88,7 +88,10 @@ class Pages:
             hide = opts.get('echo')=='false'
             if not outputs and (hide or not src): continue
             meta = dict(tags=['remove-input'] if hide else ['hide-input'] if 'code-fold' in opts else [], mystnb=dict(image=dict(alt=alt[0])) if alt else {})
+            live = any(VIEW in o.get('data', {}) for o in outputs) # the picture in it has no words of its own
+            if live: md(f'<div role="figure" aria-label="{html.escape(alt[0] if alt else section)}">')
             cells.append(dict(cell_type='code', execution_count=None, metadata=meta, source=src, outputs=outputs))
+            if live: md('</div>')
         for k,c in enumerate(cells): c['id'] = f'c{k}'
         keep = dict(widgets={STATE: dict(dict(version_major=2, version_minor=0), **state)}) if state else {}
         return dict(cells=cells, metadata=dict(kernelspec=dict(name='python3', display_name='Python 3', language='python'), **keep), nbformat=4, nbformat_minor=5)
@@ -137,16 +140,15 @@ def npm(name, cache):
     return to
 
 def assets(to):
-    "The scripts of widgets: requirejs, the widget manager, and those of the environment's own widgets"
+    "The scripts of widgets: requirejs, the widget manager with its fonts, and that of ipympl"
     cache = ROOT/'build/npm'
-    to.mkdir(parents=True)
+    own = to/'@jupyter-widgets/html-manager/dist'
+    own.mkdir(parents=True)
     shutil.copy(npm('requirejs', cache)/'require.js', to)
-    shutil.copy(npm('@jupyter-widgets/html-manager', cache)/'dist/embed-amd.js', to)
-    import ipympl
-    ext = Path(sys.prefix)/'share/jupyter/nbextensions/jupyter-matplotlib/index.js'
-    dist = to/f'jupyter-matplotlib@{ipympl._version.js_semver if hasattr(ipympl, "_version") and hasattr(ipympl._version, "js_semver") else "^0.12"}/dist'
-    dist.mkdir(parents=True)
-    shutil.copy(ext, dist)
+    dist = npm('@jupyter-widgets/html-manager', cache)/'dist'
+    shutil.copy(dist/'embed-amd.js', to)
+    for f in (*dist.glob('*.woff*'), *dist.glob('*.ttf')): shutil.copy(f, own); shutil.copy(f, own.parent.parent)
+    shutil.copy(Path(sys.prefix)/'share/jupyter/nbextensions/jupyter-matplotlib/index.js', to/'jupyter-matplotlib.js')
 
 def build():
     "Everything; returns the exit code of Sphinx"
