@@ -5,7 +5,7 @@ import pytest
 
 import in_step
 
-REQUIREMENTS = ['numpy', 'matplotlib', 'fastcore', 'fastprogress', 'fastai>=2.8.5', 'ipywidgets', 'ipympl']
+REQUIREMENTS = ['numpy', 'matplotlib', 'fastcore', 'fastprogress', 'fastai>=2.8.8', 'ipywidgets', 'ipympl']
 COMES_WITH = {'torch': 'fastai', 'IPython': 'fastai', 'PIL': 'matplotlib', 'traitlets': 'ipywidgets', 'google': 'ipywidgets', 'jupyter_core': 'ipywidgets'} # google.colab, jupyter_core: only where they are there already
 MAX_NOTEBOOK_KB = 600
 
