@@ -25,7 +25,7 @@ test: $(READY) ## Run every check: modules in step, notebooks, README, tests
 	@echo 'Running the notebooks'
 	@$(BIN)/nbdev-test --n-workers 2 --skip-file-glob 'quickstart*' # the tests run it as the demo
 	@$(PY) -m pytest -m browser # alone: the browser and its kernels want both cores
-	@$(PY) -m pytest -m 'not browser' -n 2 --dist loadfile
+	@$(PY) -m pytest -m 'not browser' -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: $(READY) ## Open the quickstart in JupyterLab
 	@$(BIN)/jupyter lab nbs/quickstart.ipynb

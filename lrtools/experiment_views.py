@@ -65,7 +65,7 @@ def plot_runs(
         elif last: t,ys = np.r_[last[0], t],np.c_[np.full(len(ys), last[1]), ys]
         colour = pal.runs[i%len(pal.runs)]
         ax.fill_between(t, ys.min(0), ys.max(0), color=colour, alpha=.15, lw=0)
-        ax.plot(t, np.median(ys, 0), color=colour, lw=1.6, ls=('-','--',':')[i//len(pal.runs)%3], marker=_MARKS[i%len(_MARKS)] if few else None, ms=5, label=k)
+        ax.plot(t, np.median(ys, 0), color=colour, lw=1.6, ls=('-','--',':')[i//len(pal.runs)%3], marker=_MARKS[i%len(_MARKS)] if few else None, markevery=1+len(t)//16, ms=5, label=k)
         mid = np.median(ys, 0)
         tops.append(mid[np.isfinite(mid)])
     tops = [y for y in tops if len(y)]

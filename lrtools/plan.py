@@ -202,7 +202,7 @@ def lesson2_plan(
     n = _count('n_groups', n_groups)
     _rate('lr', lr)
     _number('ratio', ratio, 1)
-    rates = [lr/ratio**(n-1-i) for i in range(n)]
+    rates = [float(f'{lr/ratio**(n-1-i):.3g}') for i in range(n)]
     return Plan([Phase(sgdr(lr, 1), 1, freeze_to=n-1, norm='eval', name='precomputed'), Phase(sgdr(lr, 2, 1, 1), 2, freeze_to=n-1, norm='eval', name='frozen'),
                  Phase(sgdr(rates if n>1 else lr, n_cycles, 1, 2), sgdr_epochs(n_cycles, 1, 2), freeze_to=0, norm='train', name='unfrozen')])
 

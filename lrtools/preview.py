@@ -404,7 +404,7 @@ class SchedulePreview(FigureBox):
             if 'edge' not in zs: continue
             lo,hi = np.clip(zs['edge'], *ax.get_ylim())
             ax.axhspan(lo, hi, color=pal.zones[2], alpha=.16, lw=0, zorder=0)
-            ax.annotate('edge zone', (0, lo), (4, 3), ('axes fraction','data'), 'offset points', fontsize=8, color=pal.faint, zorder=4, path_effects=halo)
+            ax.annotate('edge zone', (1, hi), (-4, -3), ('axes fraction','data'), 'offset points', ha='right', va='top', fontsize=8, color=pal.faint, zorder=4, path_effects=halo)
         span = ax.add_patch(Rectangle((0,0), 0, 1, transform=ax.get_xaxis_transform(), facecolor=colour, alpha=.07, lw=0))
         lines = [ax.plot([], [], color=_shade(pal, gs[-1], n), lw=2, label=_name_of(gs, n))[0] for gs in self._sets()]
         mom, = ax.plot([], [], color=pal.pick, lw=1.2, ls='--', transform=ax.get_xaxis_transform())
@@ -445,8 +445,10 @@ class SchedulePreview(FigureBox):
         mine = next((d for d in dots if d[0]==i), None)
         p['flag'].set_visible(mine is not None)
         if mine:
+            left,right = self._ax.get_xlim()
+            side = (mine[6]-left)/(right-left)
             p['flag'].xy = mine[6],mine[7]
-            p['flag'].set_text(fmt_lr(mine[7]) if mine[7] else '0')
+            p['flag'].set(text=fmt_lr(mine[7]) if mine[7] else '0', ha='left' if side<.06 else 'right' if side>.94 else 'center')
 
     # from the figure
     def _at(self, event): return self._ax.transData.inverted().transform((event.x, event.y))

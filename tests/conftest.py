@@ -56,6 +56,10 @@ def ipykernel(request):
     if kernels.there(request.param): return request.param
     missing(f'no kernel {request.param} (`make test` tries to install it)')
 
+def pytest_collection_modifyitems(items):
+    "What is slow comes first, so that no process is left alone with it at the end"
+    items.sort(key=lambda item: item.get_closest_marker('slow') is None)
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield

@@ -128,6 +128,13 @@ def code(path):
     parts = [cells.split(c) for c in nb['cells'] if c['cell_type']=='code']
     return [s for opts,s in parts if opts.get('eval')!='false' and '%pip' not in s],names
 
+@pytest.mark.parametrize('path', sorted(ROOT.glob('nbs/tutorials/*.ipynb')), ids=lambda p: p.stem)
+def test_a_tutorial_installs_what_it_imports(required, path):
+    sources,names = code(path)
+    imported = {m for s in sources for m in re.findall(r'^(?:from|import) (\w+)', s, re.M)}-{'lrtools', *sys.stdlib_module_names}
+    of = importlib.metadata.packages_distributions()
+    assert imported and all(closure(*required, *names)&{*map(canonicalize_name, of[m])} for m in imported), imported
+
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_runs(user, tmp_path, required, path):
     sources,names = code(path)

@@ -618,7 +618,7 @@ def learn(tmp_path):
     yield l
     fault.arm()
 
-def tested(learn, **kw): return lr_range_test(learn, **{**dict(num_it=40, progress=False), **kw})
+def swept(learn, **kw): return lr_range_test(learn, **{**dict(num_it=40, progress=False), **kw})
 
 ASKED = dict(plain=dict(), ends=dict(start_lr=1e-4, end_lr=[.1, 1.], stop_div=None), linear=dict(mode='linear', start_lr=0, end_lr=.5), group=dict(groups=[1], hold=1e-3), first=dict(groups=0, hold=[0, 1e-3], end_lr=.1),
              valid=dict(valid=5, end_lr=1e-2, stop_div=None), each=dict(groups='each', hold=[1e-4, 2e-4], start_lr=[1e-5, 1e-4], end_lr=1.), steps=dict(num_it=31, stop_div=2.),
@@ -627,7 +627,7 @@ ASKED = dict(plain=dict(), ends=dict(start_lr=1e-4, end_lr=[.1, 1.], stop_div=No
 @pytest.mark.parametrize('name', [k if k=='valid_cut' else k for k in ASKED])
 def test_rerun_asks_the_same_again(name, learn, monkeypatch):
     kw = ASKED[name]
-    c = tested(learn, **kw)
+    c = swept(learn, **kw)
     p = LRPicker(c, learn)
     asked = []
     monkeypatch.setattr(lrtools.picker, 'lr_range_test', lambda l, *a, **k: asked.append(k) or lr_range_test(l, *a, **k))
@@ -645,7 +645,7 @@ def test_rerun_asks_the_same_again(name, learn, monkeypatch):
 
 @pytest.mark.parametrize('kind', ['one', 'groups'])
 def test_rerun_and_probe_leave_the_learner(kind, learn, tmp_path):
-    p = LRPicker(tested(learn, groups=None if kind=='one' else 'each'), learn)
+    p = LRPicker(swept(learn, groups=None if kind=='one' else 'each'), learn)
     Front(p)
     p.lr = slice(1e-4, 1e-2) if kind=='one' else [1e-4, 1e-2]
     send(p._repeats, value=1)
@@ -658,7 +658,7 @@ def test_rerun_and_probe_leave_the_learner(kind, learn, tmp_path):
     agree(p)
 
 def test_progress_goes_up_and_ends_full(learn, clock, monkeypatch):
-    p,seen = LRPicker(tested(learn), learn),[]
+    p,seen = LRPicker(swept(learn), learn),[]
     p.lr = 1e-3
     send(p._repeats, value=1)
     clock.monotonic = lambda: setattr(clock, 'now', clock.now+1) or clock.now
@@ -676,7 +676,7 @@ STOPS = dict(again=('_again', 7), again_late=('_again', 100), ask=('_ask', 9), a
 def test_what_stops_the_work_stops_nothing_else(name, action, learn, tmp_path):
     "Ctrl-C at a step, or an exception of the learner: learner, curve, choice and buttons are as they were, and it is said"
     button,at = STOPS[name]
-    p = LRPicker(tested(learn, stop_div=None, end_lr=.1), learn)
+    p = LRPicker(swept(learn, stop_div=None, end_lr=.1), learn)
     f = Front(p)
     p.lr = slice(1e-4, 1e-2)
     picture,c,was = f.pixels(),p.curve,state(learn, tmp_path)
@@ -695,7 +695,7 @@ def test_what_stops_the_work_stops_nothing_else(name, action, learn, tmp_path):
 def test_a_thread_and_an_interrupt(learn, shell):
     "The press comes on another thread, as on ipykernel 7.0 to 7.3, and is stopped on the main one"
     shell.serve()
-    p = LRPicker(tested(learn), learn)
+    p = LRPicker(swept(learn), learn)
     c,old = p.curve,signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         fault.arm('after_batch', 5, ctrl_c)
@@ -707,7 +707,7 @@ def test_a_thread_and_an_interrupt(learn, shell):
 
 @pytest.mark.parametrize('how', ['ctrl_c', 'observer'])
 def test_a_rerun_is_taken_over_as_a_whole(how, learn, monkeypatch):
-    p = LRPicker(tested(learn), learn)
+    p = LRPicker(swept(learn), learn)
     c = p.curve
     if how=='ctrl_c': monkeypatch.setattr(lrtools.picker, 'suggest', lambda *_: ctrl_c())
     else: p.observe(lambda _: boom(), 'curve')
@@ -722,7 +722,7 @@ def test_a_picker_of_a_learner_tests_it(learn, tmp_path, capsys):
     assert not p._error.value and len(p.curve.sweeps)==3 and p.curve.num_it==100
 
 def test_a_rerun_keeps_the_choice_and_takes_the_repeats(learn):
-    p = LRPicker(tested(learn), learn)
+    p = LRPicker(swept(learn), learn)
     p.lr = 1.2345e-3
     send(p._repeats, value=4)
     click(p._again)

@@ -462,6 +462,8 @@ def test_words_do_not_overlap(plan, width):
     assert all(not a.overlaps(b) for i,a in enumerate(names) for b in names[:i]), width
     legend = p._ax.get_legend().get_window_extent()
     assert legend.x0>=0 and legend.y1<=p.fig.bbox.y1+1 and all(not legend.overlaps(n) for n in names)
+    flag = p._parts['flag'].get_window_extent()
+    assert p._ax.bbox.x0-1<=flag.x0 and flag.x1<=p.fig.bbox.x1, 'the rate at a dot lies over the axis'
 
 def test_a_million_steps():
     plan = Plan([Phase(one_cycle(slice(1e-5, 1e-3)), 3), *(Phase(sgdr(slice(1e-5, 1e-3)), 7, freeze_to=0) for _ in range(20))])

@@ -14,6 +14,8 @@ from lrtools.plan import Phase
 from lrtools.schedule import constant, one_cycle
 from lrtools.unfreeze_study import unfreeze_study
 
+pytestmark = pytest.mark.slow
+
 ARMS = [*CAUSES.values(), 'all rates 0']
 
 @pytest.fixture(scope='module')
