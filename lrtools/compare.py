@@ -8,7 +8,7 @@ Docs: https://lrtools.github.io/lrtools/compare.html.md"""
 __all__ = ['compare']
 
 # %% ../nbs/30_compare.ipynb #c003
-import hashlib, inspect, json, math, random, re, threading, time
+import hashlib, inspect, json, math, random, re, reprlib, threading, time
 from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
@@ -60,13 +60,25 @@ def _run_arm(learn, name, arm, seed, valid0=math.nan, at=(), batches=(), tell=no
     return ArmRun(name, seed, history, valid0, tuple(watch.seen), time.perf_counter()-began, error)
 
 # %% ../nbs/30_compare.ipynb #c007
+_short = reprlib.Repr()
+_short.maxlist = _short.maxtuple = _short.maxdict = 100
+_short.maxstring = _short.maxother = 10_000
+
+def _told(v, seen=()):
+    "A value as text that is the same in another process; functions by their code and by what they hold"
+    if isinstance(v, partial): return ' '.join(_told(o, seen) for o in (v.func, v.args, v.keywords))
+    if not inspect.isfunction(v): return re.sub(r' at 0x[0-9a-f]+', '', _short.repr(v))
+    if v in seen: return v.__qualname__
+    try: code = inspect.getsource(v)
+    except (OSError, TypeError): code = v.__code__.co_code.hex()
+    held = inspect.getclosurevars(v).nonlocals
+    return ' '.join([code, *(_told(o, (*seen, v)) for o in (v.__defaults__, v.__kwdefaults__, *held.values()))])
+
 def _said(arm):
     "What an arm does, as text"
     if isinstance(arm, Plan): return repr(arm)
     f = arm.func if isinstance(arm, partial) else arm
-    try: source = inspect.getsource(f)
-    except (OSError, TypeError): source = ''
-    return f"{getattr(f, '__qualname__', repr(type(f).__name__))} {hashlib.sha256((source+repr(getattr(arm, 'args', ''))+repr(getattr(arm, 'keywords', ''))).encode()).hexdigest()[:8]}"
+    return f"{getattr(f, '__qualname__', type(f).__name__)} {hashlib.sha256(_told(arm).encode()).hexdigest()[:8]}"
 
 def _fingerprint(learn):
     "A text that differs where the start differs"
@@ -80,7 +92,8 @@ def _fingerprint(learn):
         else: h.update(repr(o).encode())
     state = _state_of(learn)
     add({k: state[k] for k in ('model','requires_grad','opt')})
-    add([len(learn.dls.train), getattr(learn.dls.train, 'bs', None)])
+    add([len(learn.dls.train), _told(learn.loss_func), [m.name for m in learn.metrics]])
+    for dl in learn.dls: add([getattr(dl, 'bs', None), *(_told(getattr(dl, k, None)) for k in ('after_item','before_batch','after_batch'))])
     return h.hexdigest()[:16]
 
 class _Folder:
@@ -91,7 +104,7 @@ class _Folder:
         note = self.path/'compare.json'
         if note.exists():
             was = _unpack(json.loads(note.read_text()), 'compare')['start']
-            if was!=start: raise ValueError(f"folder={str(path)!r} holds runs from another start (other weights, optimizer or data): take another folder")
+            if was!=start: raise ValueError(f"folder={str(path)!r} holds runs from another start (other weights, optimizer, loss, metrics, transforms or batches): take another folder")
         else: _write(note, lambda p: p.write_text(json.dumps(dict(kind='compare', version=VERSION, start=start))))
 
     def _file(self, name, seed):
@@ -216,7 +229,8 @@ def compare(
     past = getattr(learn, 'lr_history', None)
     kept = lambda seed: keep=='all' or bool(keep) and seed==seeds[0]
     runs = {(k,s): files and files.find(k, s) for k in arms for s in seeds}
-    jobs = [o for o,r in runs.items() if r is None or kept(o[1]) and r.state is None]
+    lacks = lambda r: {i for i in dense if i<=r.history.n_steps}-{i for i,_ in r.dense}
+    jobs = [o for o,r in runs.items() if r is None or kept(o[1]) and r.state is None or lacks(r)]
     with _progress(progress, len(jobs)) as tell:
         done = _each_here(learn, jobs, arms, dense, kept, tell) if executor is None else _each_there(executor, learn_or_factory, jobs, arms, dense, kept, tell)
         for run in done: runs[run.arm,run.seed] = files.keep(run) if files else run

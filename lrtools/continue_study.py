@@ -27,7 +27,7 @@ from .plan import Plan
 from .range_test import _now
 from .schedule import _count, _number
 from .snapshot import SavedSnapshot, Snapshot, _put_state
-from .suggest import zone_shares
+from .suggest import zone_shares, zones
 
 # %% ../nbs/33_continue_study.ipynb #c004
 def _from_start(learn, start, plan):
@@ -47,7 +47,7 @@ def continue_study(
     executor=None, # See `compare`
     progress:bool|Callable=True # Show a bar; or a function that is called with (runs done, runs planned)
 )->ContinueStudy:
-    """Go on in several ways, each from the same state and with the same luck, and say which is best, if the spread lets one say so. ValueError for a learner without a record, and for strategies that are not there."""
+    """Go on in several ways, each from the same state and with the same luck, and say which is best, if the spread lets one say so. ValueError for a learner without a record, for strategies that are not there, and for a curve too short for zones."""
     _check_learner(learn)
     _count('n_epoch', n_epoch)
     history = getattr(learn, 'lr_history', None)
@@ -58,6 +58,7 @@ def continue_study(
     if odd or not names: raise ValueError(f"strategies={strategies!r}: expected some of {', '.join(map(repr, STRATEGIES))}")
     if clip is not None: _number('clip', clip, 0, open_lo=True)
     if not isinstance(untrained, (SavedSnapshot, Snapshot, type(None))): raise TypeError(f"untrained={untrained!r}: expected a snapshot of the learner before it was trained, `Snapshot.load(path)`")
+    if curve is not None: zones(curve) # TypeError or ValueError for one that cannot be read
     if isinstance(untrained, Snapshot): untrained = untrained.saved()
     notes,arms = [],{}
     for s in names:

@@ -252,13 +252,16 @@ class UnfreezeStudy(_ByJson):
     @property
     def verdict(self):
         "What came out, in sentences with numbers"
-        s,seeds = self.spike,len(self.runs.seeds)
-        base = s[self.base]
+        s,base = self.spike,self.spike[self.base]
+        failed = [k for k in self.runs.arms if any(r.error for r in self.runs[k])]
+        lost = [f"Failed, and not counted: {', '.join(failed)} ({next(r.error for r in self.runs[failed[0]] if r.error)})."] if failed else []
+        seeds = len(base.train)
+        if not seeds: return [f"Nothing can be said: no run of {self.base!r} went through.", *lost]
         over = f"over {seeds} seeds" if seeds>1 else 'one seed only: no spread is known'
         if not base:
             res = [f"No spike: in the first {self.first} steps the loss is at most {base} of what it was ({over})."]
             if base.single and max(base.single)>2*max(np.mean(base.train), 1): res.append(f"Single batches reach {max(base.single):.2g}x; that is the noise of batches, the mean of five stays down.")
-            return res
+            return res+lost
         res = [f"The loss rises after unfreezing: {base} of what it was ({over}, first {self.first} steps)."]
         causes = self.causes
         name = lambda c: CAUSES[c]
@@ -272,11 +275,11 @@ class UnfreezeStudy(_ByJson):
         if 'all rates 0' in s and s['all rates 0']: res.append(f"It is there even with all rates 0 ({s['all rates 0']}): no step of the optimizer makes it, but what BatchNorm does.")
         good = [k for k in self.remedies if k in s and self._helps(k)]
         if good: res.append(f"What to do: `{self.remedies[good[0]]}`"+(f", or `{self.remedies[good[1]]}`" if len(good)>1 else '')+'.')
-        failed = [k for k in self.runs.arms if any(r.error for r in self.runs[k])]
-        if failed: res.append(f"Failed, and not counted: {', '.join(failed)} ({next(r.error for r in self.runs[failed[0]] if r.error)}).")
-        return res
+        return res+lost
 
-    def __repr__(self): return f"UnfreezeStudy({'no spike' if not self.spike[self.base] else 'spike; ' + (', '.join(self.causes) or 'no single cause')})"
+    def __repr__(self):
+        base = self.spike[self.base]
+        return f"UnfreezeStudy({'failed' if not base.train else 'no spike' if not base else 'spike; ' + (', '.join(self.causes) or 'no single cause')})"
 
 @patch
 def _repr_markdown_(self:UnfreezeStudy):

@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np, pytest, torch
-from fastai.basics import Callback, CancelFitException, Learner
+from fastai.basics import Callback, CancelFitException, IntToFloatTensor, Learner, Pipeline, mae
 import fastai.callback.schedule # gives learners their fits
 
 from learners import CONFIGS, Boom, deep, quiet
 from state import changes, state, writes
 from test_faults import build
-from lrtools.compare import compare
+from lrtools.compare import _fingerprint, compare
 from lrtools.experiments import ArmRun, Runs, _mean_interval
 from lrtools.history import LRHistory
 from lrtools.plan import Phase, Plan
@@ -101,16 +101,53 @@ def test_dense_validation(tmp_path):
 
 # ---------------------------------------------------------------- files
 
+class Calls:
+    "Counts, and says nothing of it"
+    n = 0
+    def __call__(self): self.n += 1
+
 def test_a_folder_keeps_and_resumes(tmp_path):
-    learn,count = trained(tmp_path),[]
-    own = lambda l: (count.append(1), l.fit(1, 1e-3))
+    learn,count = trained(tmp_path),Calls()
+    own = lambda l: (count(), l.fit(1, 1e-3))
     first = go(learn, dict(flat=FLAT, own=own), folder=tmp_path/'f')
-    assert len(count)==3 and len([*(tmp_path/'f').glob('*.json')])==7 and len([*(tmp_path/'f').glob('*.pt')])==2 # of the first seed
-    assert numbers(go(learn, dict(flat=FLAT, own=own), folder=tmp_path/'f'))==numbers(first) and len(count)==3
+    assert count.n==3 and len([*(tmp_path/'f').glob('*.json')])==7 and len([*(tmp_path/'f').glob('*.pt')])==2 # of the first seed
+    assert numbers(go(learn, dict(flat=FLAT, own=own), folder=tmp_path/'f'))==numbers(first) and count.n==3
     more = go(learn, dict(flat=CYCLE, own=own), seeds=(0, 1, 2, 3), folder=tmp_path/'f') # a plan that was changed, and a seed more
-    assert len(count)==4 and numbers(more)['flat',0]!=numbers(first)['flat',0] and numbers(more)['own',2]==numbers(first)['own',2]
+    assert count.n==4 and numbers(more)['flat',0]!=numbers(first)['flat',0] and numbers(more)['own',2]==numbers(first)['own',2]
     quiet(learn)
     with pytest.raises(ValueError, match='another start'): go(learn, dict(flat=FLAT), folder=tmp_path/'f')
+
+def test_a_function_that_holds_other_values_is_run_again(tmp_path):
+    learn,folder = trained(tmp_path),tmp_path/'f'
+    def at(lr): return lambda l: l.fit(1, lr)
+    def inner(lr): f = at(lr); return lambda l: f(l)
+    def by_default(lr): return lambda l, lr=lr: l.fit(1, lr)
+    def by_partial(lr): return partial(lambda l, lr: l.fit(1, lr), lr=lr)
+    def in_list(lr): rates = [lr]; return lambda l: l.fit(1, rates[0])
+    for make in (at, inner, by_default, by_partial, in_list):
+        once,again,other = (numbers(go(learn, {make.__name__: make(lr)}, seeds=(0,), folder=folder)) for lr in (1e-3, 1e-3, 1e-1))
+        assert once==again!=other, make.__name__
+    assert len([*folder.glob('*-0.json')])==10
+
+def test_steps_of_validation_that_were_not_taken_are(tmp_path):
+    learn = trained(tmp_path)
+    one = lambda dense: go(learn, dict(flat=FLAT), seeds=(0,), dense=dense, folder=tmp_path/'f').runs[0]
+    plain = one(())
+    few = one((1, 3, 1000))
+    assert plain.dense==() and [i for i,_ in few.dense]==[1, 3] and math.isfinite(few.valid0) and few.history==plain.history
+    when = [p.stat().st_mtime_ns for p in sorted((tmp_path/'f').iterdir())]
+    assert one((1, 1000)).dense==few.dense and [p.stat().st_mtime_ns for p in sorted((tmp_path/'f').iterdir())]==when # nothing was run
+
+def test_what_another_start_is(tmp_path, monkeypatch):
+    learn = trained(tmp_path)
+    was = _fingerprint(learn)
+    go(learn, dict(flat=FLAT), seeds=(0,))
+    assert _fingerprint(learn)==was
+    for o,k,v in ((learn, 'loss_func', torch.nn.L1Loss()), (learn, 'metrics', [mae]), (learn.dls.valid, 'after_batch', Pipeline([IntToFloatTensor()])), (learn.dls.train, 'bs', 3)):
+        with monkeypatch.context() as m:
+            m.setattr(o, k, v)
+            assert _fingerprint(learn)!=was, k
+    assert _fingerprint(learn)==was
 
 def test_failed_runs_are_tried_again(tmp_path):
     learn,ok = trained(tmp_path),[]

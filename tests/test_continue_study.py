@@ -49,7 +49,7 @@ def test_from_scratch_needs_the_beginning(tmp_path):
 def test_refused(tmp_path):
     learn,start = trained(tmp_path)
     for kw,error,match in ((dict(n_epoch=0), ValueError, 'n_epoch=0'), (dict(strategies=['no']), ValueError, "strategies=\\['no'\\]"), (dict(strategies=[]), ValueError, 'strategies'), (dict(clip=-1), ValueError, 'clip=-1'), (dict(untrained=3), TypeError, 'untrained=3'),
-                           (dict(seeds=()), ValueError, 'seeds')):
+                           (dict(seeds=()), ValueError, 'seeds'), (dict(curve=3), TypeError, 'expected an `LRCurve`')):
         with pytest.raises(error, match=match): continue_study(learn, **(dict(n_epoch=1)|kw))
     with pytest.raises(ValueError, match='no record'): continue_study(quiet(deep(tmp_path, 3)), 1)
     fresh = deep(tmp_path, 3); record(fresh)

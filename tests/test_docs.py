@@ -51,6 +51,14 @@ def test_no_link_leads_nowhere(site):
             if not to.exists() or to in ids and parts.fragment and unquote(parts.fragment) not in ids[to]: lost.append((p.name, link))
     assert not lost
 
+def test_what_help_links_to_is_there(site, root):
+    "The page as Markdown, which nbdev names in the docstring of each module"
+    links = {p.name: m[1] for p in (root/'lrtools').glob('*.py') if (m := re.search(r'^Docs: https://[^/]+/lrtools/(.+)"""$', p.read_text(), re.M))}
+    assert len(links)>30
+    for module,link in links.items():
+        text = (site/link).read_text()
+        assert link.endswith('.html.md') and text.startswith('# ') and '```python' in text and not re.search(r'\]\((?![a-z]+:)[^)]*\.ipynb', text), module
+
 def test_anchors_are_those_of_nbdev():
     assert slug('LRCurve.smooth')=='lrcurve.smooth' and slug('As a user types it')=='as-a-user-types-it' and slug("What it cannot say?")=='what-it-cannot-say'
 

@@ -85,6 +85,12 @@ def test_explosions_and_failures():
     runs = [replace(r, error='Boom: no') if r.arm=='memory kept' else r for r in s.runs]
     t = UnfreezeStudy(Runs(runs, s.runs.arms), s.still, None, 30, {})
     assert t.causes==[] and 'Failed, and not counted: memory kept (Boom: no)' in ' '.join(t.verdict) and 'failed' in t._repr_markdown_()
+    assert '(over 3 seeds' in t.verdict[0]
+    runs = [replace(r, error='Boom: no') if r.arm=='as asked' else r for r in s.runs]
+    t = UnfreezeStudy(Runs(runs, s.runs.arms), s.still, None, 30, {})
+    assert t.verdict==["Nothing can be said: no run of 'as asked' went through.", 'Failed, and not counted: as asked (Boom: no).'] and repr(t)=='UnfreezeStudy(failed)' and '| failed |' in t._repr_markdown_()
+    runs = [replace(r, error='Boom: no') if r.arm=='as asked' and r.seed else r for r in s.runs]
+    assert 'one seed only' in UnfreezeStudy(Runs(runs, s.runs.arms), s.still, None, 30, {}).verdict[0]
 
 def test_negative_losses():
     s = study({'as asked': 4., 'memory kept': 1.})

@@ -14,6 +14,7 @@ from nbdev.serve import proc_nbs
 sys.path.append(str(Path(__file__).resolve().parent.parent/'docs'))
 from slugs import slug
 from cells import PICTURES, describe, join, only_widget, sections, split
+from readme import fenced, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGE,SITE = ROOT/'build/docs',ROOT/'_docs'
@@ -82,7 +83,7 @@ class Pages:
             if opts.get('output')=='asis':
                 for o in c['outputs']: md(join(o.get('data', {}).get('text/markdown', '')).removeprefix('---\n\n').replace('[source]', '[source code]'))
                 continue
-            outputs = [self.output(o, c, section, state) for o in c['outputs'] if not only_widget(o) or o['data'][VIEW]['model_id'] in state.get('state', {})]
+            outputs = [self.output(o, c, section, state, here) for o in c['outputs'] if not only_widget(o) or o['data'][VIEW]['model_id'] in state.get('state', {})]
             if opts.get('output')=='false': outputs = []
             alt = [o['metadata'].pop('alt') for o in outputs if 'alt' in o.get('metadata', {})]
             hide = opts.get('echo')=='false'
@@ -96,16 +97,30 @@ class Pages:
         keep = dict(widgets={STATE: dict(dict(version_major=2, version_minor=0), **state)}) if state else {}
         return dict(cells=cells, metadata=dict(kernelspec=dict(name='python3', display_name='Python 3', language='python'), **keep), nbformat=4, nbformat_minor=5)
 
-    def output(self, o, cell, section, state):
+    def output(self, o, cell, section, state, here):
         "One output as Sphinx shall show it: the live view of a widget only where its state was saved"
         o = dict(o, metadata={}) if 'data' in o else dict(o)
         if 'data' not in o: return o
         o['data'] = dict(o['data'])
         view = o['data'].get(VIEW)
         if view and view['model_id'] not in state.get('state', {}): del o['data'][VIEW]
-        if 'text/markdown' in o['data']: o['data']['text/markdown'] = self.markdown(join(o['data']['text/markdown']), here='')
+        if 'text/markdown' in o['data']: o['data']['text/markdown'] = self.markdown(join(o['data']['text/markdown']), here)
         if any(m in o['data'] for m in PICTURES): o['metadata']['alt'] = describe(cell, o, section)
         return o
+
+    def text(self, here):
+        "The page as Markdown: nbdev writes `PAGE.html.md` into the docstring of each module"
+        parts = []
+        def link(m): return f'{self.repo}/raw/main/'+m[0].replace('../', '') if 'images/' in m[0] else m[0].replace('.ipynb', '.html')
+        for c in self.page(here)['cells']:
+            if c['cell_type']=='markdown': parts.append(re.sub(r'(?<=\]\()(?![a-z]+:)[^)\s]+', link, c['source'])); continue
+            meta = c['metadata']
+            if 'remove-input' not in meta['tags']: parts.append(fenced(c['source'], 'python'))
+            alt = meta['mystnb'].get('image', {}).get('alt')
+            for o in c['outputs']:
+                data = {k: join(v) for k,v in o.get('data', {}).items() if isinstance(v, (str, list))}
+                parts.append(fenced(join(o['text']).rstrip()) if 'text' in o else shown(data, lambda: f'(Picture: {alt})', str))
+        return '\n\n'.join(filter(None, parts))+'\n'
 
     def contents(self):
         "Hidden tables of contents, for the side bar"
@@ -159,12 +174,15 @@ def build():
     shutil.copytree(ROOT/'docs', STAGE)
     shutil.copytree(ROOT/'images', STAGE/'images')
     assets(STAGE/'static/widgets')
-    Pages(proc, cfg.doc_host.rstrip('/')+cfg.doc_baseurl, cfg.git_url).write(STAGE)
+    pages = Pages(proc, cfg.doc_host.rstrip('/')+cfg.doc_baseurl, cfg.git_url)
+    pages.write(STAGE)
     out = ROOT/'build/site/html' # myst-nb leaves a folder beside it
     shutil.rmtree(out.parent, ignore_errors=True)
     code = subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going', '-b', 'html', '-d', str(out.parent/'doctrees'), str(STAGE), str(out)]).returncode
-    if not code: out.rename(SITE)
-    return code
+    if code: return code
+    out.rename(SITE)
+    for p,name in pages.names.items(): (SITE/f'{name}.html.md').write_text(pages.text(p))
+    return 0
 
 def serve(port):
     "Show the site until Ctrl-C"
