@@ -12,6 +12,7 @@ exclude_patterns = ['static']
 
 nb_execution_mode = 'off'
 nb_merge_streams = True
+nb_render_markdown_format = 'myst' # tables in outputs, too
 nb_ipywidgets_js = {'widgets/require.js': {}, 'widgets/embed-amd.js': {'crossorigin': 'anonymous'}}
 myst_enable_extensions = ['colon_fence', 'dollarmath', 'attrs_inline']
 myst_heading_anchors = 4

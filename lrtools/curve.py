@@ -203,7 +203,7 @@ def from_json(cls:LRCurve,
 
 # %% ../nbs/01_curve.ipynb #c026
 class Divergence:
-    "Tells, loss by loss, whether a sweep has diverged: smoothed loss > best + (stop_div-1)*scale"
+    "Tells, loss by loss, whether a sweep has diverged: smoothed loss above best + (stop_div-1) times the scale"
     beta,min_it = 0.9,5 # weight of the past in the smoothed loss; losses before which it does not judge
     def __init__(self,
         stop_div:float|None=4. # Multiple of the scale that counts as diverged; None: never

@@ -51,6 +51,15 @@ def test_no_link_leads_nowhere(site):
             if not to.exists() or to in ids and parts.fragment and unquote(parts.fragment) not in ids[to]: lost.append((p.name, link))
     assert not lost
 
+def test_no_markup_is_left(site):
+    "Markdown that no renderer has read, such as a link in a link"
+    left = []
+    for p in pages(site):
+        article = re.search(r'<article.*?</article>', p.read_text(), re.S)
+        words = html.unescape(re.sub(r'<(pre|code|script|style|math)\b.*?</\1>|<[^>]+>', '', article[0] if article else '', flags=re.S))
+        left += [(p.name, m) for m in re.findall(r'.{0,40}(?:\]\(|`|\*|\|).{0,40}', words)]
+    assert not left
+
 def test_what_help_links_to_is_there(site, root):
     "The page as Markdown, which nbdev names in the docstring of each module"
     links = {p.name: m[1] for p in (root/'lrtools').glob('*.py') if (m := re.search(r'^Docs: https://[^/]+/lrtools/(.+)"""$', p.read_text(), re.M))}
