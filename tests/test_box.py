@@ -3,7 +3,7 @@ import base64, gc, io, signal, sys, threading, types, weakref
 from importlib.abc import MetaPathFinder
 
 import ipywidgets as W
-import numpy as np, pytest
+import matplotlib.text, numpy as np, pytest
 import traitlets as T
 from IPython.core.events import EventManager, available_events
 from ipywidgets.widgets.widget import _instances
@@ -422,6 +422,7 @@ def test_a_hundred_runs_of_a_cell(shell, monkeypatch):
         f.press(*f.at(.3)); f.release(*f.at(.3))
     def size():
         shell.shown.clear()
+        for o in vars(matplotlib.text).values(): getattr(o, 'cache_clear', int)() # matplotlib keeps the sizes of thousands of words
         gc.collect()
         return len(lrtools.box._open),len(_instances),sum(type(o).__name__=='Figure' for o in gc.get_objects()),sum(map(len, shell.events.callbacks.values())),len(gc.get_objects())
     for _ in range(10): shell.cell(run)
