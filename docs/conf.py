@@ -8,7 +8,7 @@ from docutils.nodes import SkipNode
 project = html_title = 'lrtools'
 extensions = ['myst_nb', 'sphinx_design', 'sphinx_copybutton']
 root_doc = 'index'
-exclude_patterns = ['static']
+exclude_patterns = ['static', 'extra']
 
 nb_execution_mode = 'off'
 nb_merge_streams = True
@@ -20,6 +20,7 @@ suppress_warnings = ['myst.header'] # a page of the library goes from its title 
 
 html_theme = 'furo'
 html_static_path = ['static']
+html_extra_path = ['extra']
 html_favicon = 'static/icon.svg'
 html_css_files = ['site.css', 'play.css']
 html_js_files = [(None, dict(body="var require = {baseUrl: document.documentElement.dataset.content_root+'_static/widgets'}", priority=100)), # where widgets' scripts are

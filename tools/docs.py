@@ -108,11 +108,11 @@ class Pages:
         if any(m in o['data'] for m in PICTURES): o['metadata']['alt'] = describe(cell, o, section)
         return o
 
-    def text(self, here):
-        "The page as Markdown: nbdev writes `PAGE.html.md` into the docstring of each module"
+    def text(self, nb):
+        "A page as Markdown: nbdev writes `PAGE.html.md` into the docstring of each module"
         parts = []
         def link(m): return f'{self.repo}/raw/main/'+m[0].replace('../', '') if 'images/' in m[0] else m[0].replace('.ipynb', '.html')
-        for c in self.page(here)['cells']:
+        for c in nb['cells']:
             if c['cell_type']=='markdown': parts.append(re.sub(r'(?<=\]\()(?![a-z]+:)[^)\s]+', link, c['source'])); continue
             meta = c['metadata']
             if 'remove-input' not in meta['tags']: parts.append(fenced(c['source'], 'python'))
@@ -132,9 +132,10 @@ class Pages:
     def write(self, to):
         "All pages, in the folder `to`"
         for p in self.nbs:
-            nb,file = self.page(p),to/f'{self.names[p]}.ipynb'
+            nb,file,text = self.page(p),to/f'{self.names[p]}.ipynb',to/f'extra/{self.names[p]}.html.md'
+            for f in (file, text): f.parent.mkdir(parents=True, exist_ok=True)
+            text.write_text(self.text(nb))
             if self.names[p]=='index': nb['cells'].append(dict(cell_type='markdown', id='contents', metadata={}, source=self.contents()))
-            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(nb))
 
 # ---------------------------------------------------------------- what the pages load
@@ -174,15 +175,12 @@ def build():
     shutil.copytree(ROOT/'docs', STAGE)
     shutil.copytree(ROOT/'images', STAGE/'images')
     assets(STAGE/'static/widgets')
-    pages = Pages(proc, cfg.doc_host.rstrip('/')+cfg.doc_baseurl, cfg.git_url)
-    pages.write(STAGE)
+    Pages(proc, cfg.doc_host.rstrip('/')+cfg.doc_baseurl, cfg.git_url).write(STAGE)
     out = ROOT/'build/site/html' # myst-nb leaves a folder beside it
     shutil.rmtree(out.parent, ignore_errors=True)
     code = subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going', '-b', 'html', '-d', str(out.parent/'doctrees'), str(STAGE), str(out)]).returncode
-    if code: return code
-    out.rename(SITE)
-    for p,name in pages.names.items(): (SITE/f'{name}.html.md').write_text(pages.text(p))
-    return 0
+    if not code: out.rename(SITE)
+    return code
 
 def serve(port):
     "Show the site until Ctrl-C"
