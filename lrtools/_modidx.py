@@ -1028,4 +1028,10 @@ d = { 'settings': { 'branch': 'main',
                                'lrtools.views.figure_of': ('views.html#figure_of', 'lrtools/views.py'),
                                'lrtools.views.plot_lr_curve': ('views.html#plot_lr_curve', 'lrtools/views.py'),
                                'lrtools.views.plot_probe': ('views.html#plot_probe', 'lrtools/views.py'),
-                               'lrtools.views.png': ('views.html#png', 'lrtools/views.py')}}}
+                               'lrtools.views.png': ('views.html#png', 'lrtools/views.py')},
+            'lrtools.words': { 'lrtools.words.Md': ('words.html#md', 'lrtools/words.py'),
+                               'lrtools.words.cut': ('words.html#cut', 'lrtools/words.py'),
+                               'lrtools.words.md_code': ('words.html#md_code', 'lrtools/words.py'),
+                               'lrtools.words.md_table': ('words.html#md_table', 'lrtools/words.py'),
+                               'lrtools.words.md_text': ('words.html#md_text', 'lrtools/words.py'),
+                               'lrtools.words.short': ('words.html#short', 'lrtools/words.py')}}}
