@@ -28,11 +28,13 @@ from .experiments import ArmRun, Runs, _run_of
 from .fit_plan import fit_plan
 from .freezing import _lists
 from .history import LRHistory
+from .learner import check_learner
 from .plan import Phase, Plan
-from .range_test import _now, _quiet, _reseed, _valid_batches, _valid_now, valid_loss
+from .range_test import _now, _quiet, _reseed, _valid_batches, _valid_now, try_batch, valid_loss
 from .recording import Recording
-from .schedule import _count
+from .schedule import Schedule, _count
 from .snapshot import _copy_globals, _put_state, _state_of, _write, preserved
+from .words import cut
 
 # %% ../nbs/30_compare.ipynb #c005
 class _Watch(Callback):
@@ -192,9 +194,14 @@ def _check_arms(arms):
     res = {}
     for k,v in arms.items():
         if not isinstance(k, str) or not k: raise TypeError(f"arms has the name {k!r}: expected a text")
+        if isinstance(v, Schedule): raise TypeError(cut(f"arms[{k!r}] is a schedule, which has no epochs: `Phase({v!r}, n_epoch=2)`"))
         if not isinstance(v, (Plan, Phase)) and not callable(v): raise TypeError(f"arms[{k!r}] is {v!r}: expected a Plan, or a function of the learner")
         res[k] = Plan([v]) if isinstance(v, Phase) else v
     return res
+
+def _as_it_is(arms):
+    "Whether an arm trains what is trainable to begin with"
+    return any(isinstance(v, Plan) and v[0].freeze_to is None for v in arms.values())
 
 def _check_seeds(seeds):
     if isinstance(seeds, (str, bytes)) or not hasattr(seeds, '__iter__'): raise TypeError(f"seeds={seeds!r}: expected whole numbers, such as (0, 1, 2)")
@@ -220,6 +227,7 @@ def compare(
     if keep not in (True, False, 'all'): raise ValueError(f"keep={keep!r}: expected True, False or 'all'")
     dense = tuple(_count('dense', i) for i in dense)
     learn = _made(learn_or_factory)
+    check_learner(learn, trains=_as_it_is(arms))
     for k,v in arms.items():
         if isinstance(v, Plan):
             try: v.for_groups(len(_lists(learn)[1]))
@@ -239,6 +247,8 @@ def compare(
 def _each_here(learn, jobs, arms, dense, kept, tell):
     if not jobs: return
     with preserved(learn) as snap:
+        if any(p.requires_grad for p in learn.model.parameters()): try_batch(learn)
+        snap.restore()
         before = _before(learn, snap, dense)
         for i,(k,s) in enumerate(jobs):
             yield _one(learn, snap, k, arms[k], s, dense, kept(s), before, tell=lambda part: tell(i, part, f'{k}, seed {s}'))

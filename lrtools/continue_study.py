@@ -21,8 +21,8 @@ from .continuation import STRATEGIES, continue_plan
 from .curve import LRCurve
 from .experiments import ContinueStudy
 from .fit_plan import fit_plan
-from .freezing import _check_learner
 from .history import _check_history
+from .learner import check_learner
 from .plan import Plan
 from .range_test import _now
 from .schedule import _count, _number
@@ -48,7 +48,7 @@ def continue_study(
     progress:bool|Callable=True # Show a bar; or a function that is called with (runs done, runs planned)
 )->ContinueStudy:
     """Go on in several ways, each from the same state and with the same luck, and say which is best, if the spread lets one say so. ValueError for a learner without a record, for strategies that are not there, and for a curve too short for zones."""
-    _check_learner(learn)
+    check_learner(learn, trains=False)
     _count('n_epoch', n_epoch)
     history = getattr(learn, 'lr_history', None)
     if history is None: raise ValueError("learn has no record of its fits: `record(learn)` before they begin, or `fit_plan`; the strategies go on from its last rates")

@@ -14,8 +14,8 @@ from fastai.callback.training import GradientClip
 
 from .freezing import _check_groups, _check_learner, _lists, freeze_to
 from .history import LRHistory
+from .learner import looks_first
 from .plan import Phase, Plan, _check_plan
-from .range_test import _check_batches
 from .recording import Recording, record
 from .schedule import _count
 
@@ -42,6 +42,7 @@ def _check_start(start, plan):
     if e>=plan[i].n_epoch: raise ValueError(f"start={start!r}: phase {i} has {plan[i].n_epoch} epoch{'s' if plan[i].n_epoch>1 else ''}, 0 to {plan[i].n_epoch-1}")
     return i,e
 
+@looks_first
 def fit_plan(
     learn:Learner, # Trained in place
     plan:Plan|Phase, # What to do
@@ -55,7 +56,6 @@ def fit_plan(
     _check_plan(plan)
     n = len(_lists(learn)[1])
     _check_groups(n)
-    _check_batches(learn)
     plan,(first,epoch) = plan.for_groups(n),_check_start(start, plan)
     had = any(isinstance(cb, Recording) for cb in learn.cbs)
     record(learn)

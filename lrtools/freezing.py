@@ -17,6 +17,7 @@ from fastai.basics import Callback, CancelBatchException, CancelEpochException, 
 from fastai.callback.training import BnFreeze, bn_types
 
 from .groups import FreezeDiff, FreezeReport, Layer, Norm, ParamGroup, ParamRecord, Preflight, _check_keep, _check_norm, _index, freeze_diff, frozen_to, holds, spike_risks
+from .learner import fit_looking
 from .range_test import _now, _opt_name, _per_group, _quiet, _ready
 from .schedule import Schedule, _check_lr
 from .snapshot import _memory, _packages, _walk, preserved
@@ -223,7 +224,7 @@ def _measured(learn, report, layers):
         _ready(learn)
         _quiet(learn)
         cb = _Measure(layers)
-        try: learn.fit(3, cbs=cb) # the callback ends it
+        try: fit_looking(learn, 3, cb) # the callback ends it
         finally: cb.close()
     if not hasattr(cb, 'seconds'): raise ValueError("no backward pass came to its end: a callback of the learner cancels batches or the fit")
     of = {}

@@ -24,9 +24,10 @@ from fastai.callback.progress import ProgressCallback
 from fastai.callback.training import BnFreeze
 
 from .curve import _is_number
-from .freezing import HoldNorm, _check_learner, _lists, freeze_report
+from .freezing import HoldNorm, _lists, freeze_report
 from .groups import _bytes, _n
-from .range_test import _Looking, _quiet, _speaks, _ticker
+from .learner import check_learner
+from .range_test import _Looking, _quiet, _speaks, _ticker, try_batch
 from .recording import Recording
 from .snapshot import preserved
 
@@ -244,14 +245,16 @@ def precompute(
     """A learner over the activations that the body of `learn`, in evaluation mode, gives for each item, in all data loaders. Its model *is* the head of `learn`, or the part of it from the first layer with something to learn: what is trained here is trained there.
     It has the loss, metrics, optimizer function, hypers and groups of `learn`, and brings its items in the same order. What the optimizer of `learn` remembers of the head, if it was trained before, stays as it is: `learn.unfreeze()` forgets it.
     ValueError or TypeError for a model that has no such head, a head that is frozen, activations of different shapes, and more than `max_gb` or the disk can take. fastai 0.7's `precompute=True`."""
-    _check_learner(learn)
+    check_learner(learn, trains=False)
     head = _head(learn, head)
     if not any(p.requires_grad for p in head.parameters()): raise ValueError(f"no parameter of the head ({type(head).__name__}) is trainable: `learn.freeze()` leaves the last group trainable, `freeze_to(learn, -1)` too")
     if not _is_number(max_gb) or not max_gb>0: raise ValueError(f"max_gb={max_gb!r}: expected a number over 0")
     if folder is not None and not Path(folder).is_dir(): raise ValueError(f"folder={str(folder)!r} is not there: make it first, or leave it out to keep the activations in memory")
     room = _Room(None if folder is None else Path(folder), max_gb)
     report,groups = freeze_report(learn),_lists(learn)[1]
-    with preserved(learn):
+    with preserved(learn) as snap:
+        try_batch(learn)
+        snap.restore()
         loaders = [_in_order(dl) for dl in learn.dls.loaders]
         with _as_valid(loaders[0].dataset): luck = _random_items(loaders[0])
         with _ticker(progress, sum(map(len, loaders))) as tick: caught = _passed(learn, loaders, head, room, tick)

@@ -26,13 +26,13 @@ from .box import DPI, FigureBox, guarded, pin
 from .continuation import _said_jump
 from .curve import GroupCurves, LRCurve, _is_number, fmt_lr
 from .freezing import _check_groups, _check_learner, _lists
+from .learner import n_batches
 from .groups import NORMS, times
 from .history import LRHistory, _check_history
 from .panel import _lr_text, _parse_lr
 from .picker import _code_html, _round
 from .plan import Phase, Plan, _check_plan, _likely_groups
 from .plan_views import _axes_of, _band, _draw_fits, _limits, _name_of, _names, _phases_words, _shade, _shared, _spans
-from .range_test import _check_batches
 from .schedule import _KINDS, _MODES, _SHAPES, Schedule, _code, _count
 from .suggest import zone_shares, zones
 from .views import _frame, _palette
@@ -195,7 +195,7 @@ class SchedulePreview(FigureBox):
         _check_groups(n)
         for c in curves:
             if len(c.start_lr)!=n: raise ValueError(f"curve has {len(c.start_lr)} parameter groups, {'the learner' if learn is not None else 'the history'} has {n}")
-        if learn is not None and not self._asked: _check_batches(learn)
+        if learn is not None and not self._asked: n_batches(learn)
         n_iter = self._asked or (len(learn.dls.train) if learn is not None else last.n_iter if last is not None else _ITER)
         self._n,self._n_iter = n,n_iter
         self._zones = [(c, zones(c)) for c in curves]

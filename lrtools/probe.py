@@ -16,7 +16,8 @@ from fastai.callback.schedule import combined_cos
 
 from .compare import _before, _one
 from .curve import _is_number
-from .range_test import _info, _per_group, _ready, _seeds, _ticker, fit_rates
+from .learner import check_learner
+from .range_test import _info, _per_group, _ready, _seeds, _shown, _ticker, fit_rates, try_batch
 from .runs import ProbeRuns, Run
 from .schedule import _check_lr, _count
 from .snapshot import preserved
@@ -53,13 +54,15 @@ def probe(
     lrs = _rates(lrs)
     _count('num_it', num_it, 1)
     _count('seeds', seeds, 1)
+    check_learner(learn)
     with preserved(learn) as snap:
         _ready(learn)
         rates,info = [_per_group(lr, len(learn.opt.param_lists), 'lrs') for lr in lrs],_info(learn, num_it)
         orders,end = [None, *_seeds(seeds-1)],{num_it-1}
+        try_batch(learn)
         snap.restore()
         before = valid0,batches = _before(learn, snap, end, _VALID_BATCHES)
-        with _ticker(progress, num_it*len(lrs)*seeds) as tick:
+        with _ticker(_shown(learn, progress), num_it*len(lrs)*seeds) as tick:
             def run(lr, rate, i, seed):
                 sweeps = []
                 arm = lambda learn: sweeps.append(fit_rates(learn, *_one_cycle(learn, rate, num_it), valid_at=end, batches=batches, tick=tick))

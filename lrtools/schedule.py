@@ -135,6 +135,7 @@ def _check_lr(v, name, zero=False):
     parts = [o for o in (v.start, v.stop) if o is not None] if isinstance(v, slice) else [v] if _is_number(v) else v
     if isinstance(parts, (str, bytes)) or not hasattr(parts, '__iter__') or getattr(parts, 'ndim', 1)==0 or (isinstance(v, slice) and v.stop is None):
         raise TypeError(f"{name}={v!r}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
+    zero = zero or not isinstance(v, slice) and any(_is_number(o) and o>0 for o in parts) # a group may stand still as long as one moves
     for o in parts:
         if not _is_number(o): raise TypeError(f"{name}={v!r}: {o!r} is not a number")
         if not math.isfinite(o) or o<0 or (o==0 and not zero): raise ValueError(f"{name}={v!r}: a rate here is {'0 or more' if zero else 'more than 0'}, and finite")
@@ -357,6 +358,7 @@ def exponential(
 )->Schedule:
     "The same factor at each step: fastai's `SchedExp`; torch's `ExponentialLR(gamma)` has `lr_end = lr*gamma**n`"
     a,b = _rate('lr', lr),_rate('lr_end', lr_end)
+    if ((a==0)!=(b==0)).any(): raise ValueError(f"lr={lr!r} to lr_end={lr_end!r}: a group whose rate is 0 at one end has to be 0 at the other, too")
     return lambda x: _exp(a, b, x)
 
 @schedule

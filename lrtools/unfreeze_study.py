@@ -18,7 +18,8 @@ from fastai.basics import Learner
 from .compare import _check_arms, compare
 from .curve import _is_number, _two_digits
 from .experiments import Runs, UnfreezeStudy
-from .freezing import _check_groups, _check_learner, freeze_report
+from .freezing import _check_groups, freeze_report
+from .learner import check_learner
 from .plan import Phase, Plan
 from .range_test import _now, _per_group
 from .schedule import Schedule, _check_lr, _count, constant, exponential, join, ladder, one_cycle, scale
@@ -42,7 +43,7 @@ def _arms(lrs, sched, n_epoch):
     tops = np.broadcast_to(base(np.linspace(0, 1, 100)).reshape(100, -1), (100, n)).max(0)
     arms = {'as asked': phase(), 'memory kept': phase(keep_state=True), 'warm-up': phase(warm), 'BatchNorm held': phase(norm='eval'), 'encoder rate 0': phase(off(*range(n-1))), 'head rate 0': phase(off(n-1)),
             'all rates 0': phase(off(*range(n))), 'lower encoder rates': phase(scale(base, [_two_digits(v) for v in np.geomspace(.01, 1, n)])), 'a tenth': phase(scale(base, .1)), 'ladder': phase(ladder(*_LADDER)), 'all remedies': phase(warm, True, 'eval')}
-    skip = ({'encoder rate 0','head rate 0','lower encoder rates'} if n==1 else set()) | ({'warm-up'} if (start<tops/4).all() else set())
+    skip = ({'encoder rate 0','head rate 0','lower encoder rates'} if n==1 else set()) | ({'warm-up'} if (start<tops/4)[tops>0].all() else set())
     return {k:v for k,v in arms.items() if k not in skip}, [f'{k!r} is left out: '+('the schedule begins low already.' if k=='warm-up' else 'there is one parameter group.') for k in arms if k in skip]
 
 def _level(learn):
@@ -66,7 +67,7 @@ def unfreeze_study(
 )->UnfreezeStudy:
     """Unfreeze `learn` in several ways, each with one change to what was asked, and say which change takes the spike away. ValueError for a learner that was never trained, and for arms that are not there;
     TypeError or ValueError for rates that cannot be."""
-    _check_learner(learn)
+    check_learner(learn, trains=False)
     _count('n_epoch', n_epoch)
     _check_lr(lr, 'lr')
     if not callable(sched): raise TypeError(f"sched={sched!r}: expected a function of the rate that gives a schedule, such as one_cycle")
@@ -120,7 +121,7 @@ def unfreeze_at_once_study(
 )->Runs:
     """Head only, all at once, the head first, one group after the other (Howard & Ruder, arXiv:1801.06146, section 3.3), each with one rate and with lower ones for lower groups: metrics, spread and wall time.
     ValueError for a learner of one group, and for rates and epochs that cannot be."""
-    _check_learner(learn)
+    check_learner(learn, trains=False)
     _count('n_epoch', n_epoch)
     if not _is_number(lr): raise TypeError(f"lr={lr!r}: expected one rate, that of the head")
     _check_lr(lr, 'lr')
