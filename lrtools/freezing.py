@@ -17,7 +17,7 @@ from fastai.basics import Callback, CancelBatchException, CancelEpochException, 
 from fastai.callback.training import BnFreeze, bn_types
 
 from .groups import FreezeDiff, FreezeReport, Layer, Norm, ParamGroup, ParamRecord, Preflight, _check_keep, _check_norm, _index, freeze_diff, frozen_to, holds, spike_risks
-from .learner import fit_looking
+from .learner import check_learner, fit_looking
 from .range_test import _now, _opt_name, _per_group, _quiet, _ready
 from .schedule import Schedule, _check_lr
 from .snapshot import _memory, _packages, _walk, preserved
@@ -183,7 +183,7 @@ class _Measure(Callback):
 
     def _open(self):
         params = {t.untyped_storage().data_ptr() for t in [*self.model.parameters(), *self.model.buffers()]}
-        self.kept,self.now,self.bs = set(params),0,find_bs(self.yb)
+        self.kept,self.now,self.bs = set(params),0,find_bs(self.yb if len(self.yb) else self.xb)
         self.stats = {i:m.running_mean.clone() for i,(*_,m) in enumerate(self.layers) if getattr(m, 'running_mean', None) is not None}
         at = lambda i: lambda *_: setattr(self, 'now', i)
         self.hooks = [m.register_forward_pre_hook(at(i)) for i,(*_,m) in enumerate(self.layers)]
@@ -220,6 +220,7 @@ class _Measure(Callback):
 
 def _measured(learn, report, layers):
     "`report` with what two batches needed"
+    check_learner(learn)
     with preserved(learn):
         _ready(learn)
         _quiet(learn)

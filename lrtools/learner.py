@@ -50,15 +50,19 @@ def _n_items(dl):
 # %% ../nbs/11_learner.ipynb #879e5164
 _FROZEN = "no parameter of learn.model is trainable, all are frozen: `learn.model.requires_grad_(True)`"
 
-def _check_weights(learn):
-    "Refuse a learner none of whose weights can move"
+def _no_gradients(learn):
+    "Why no weight of `learn` can get a gradient, whatever is frozen, or None"
     ps = list(learn.model.parameters())
-    if not ps: raise ValueError(f"learn.model ({type(learn.model).__name__}) has no parameters: there is nothing to train")
-    if any(p.is_meta for p in ps): raise ValueError("learn.model has parameters on the device 'meta', which holds no numbers: `learn.model.to_empty(device='cpu')`, and load its weights")
-    if not any(p.requires_grad for p in ps): raise ValueError(_FROZEN)
+    if not ps: return f"learn.model ({type(learn.model).__name__}) has no parameters: there is nothing to train"
+    if any(p.is_meta for p in ps): return "learn.model has parameters on the device 'meta', which holds no numbers: `learn.model.to_empty(device='cpu')`, and load its weights"
+    if not torch.is_grad_enabled() or torch.is_inference_mode_enabled(): return "gradients are switched off here, by `torch.no_grad()` or `torch.inference_mode()`: call this outside of it"
+
+def _no_weights(learn):
+    "Why no weight of `learn` can move as it is, or None"
+    trainable = [p for p in learn.model.parameters() if p.requires_grad]
+    if not trainable: return _FROZEN
     held = {id(p) for ps in getattr(learn.opt, 'param_lists', ()) for p in ps}
-    if held and not any(p.requires_grad and id(p) in held for p in ps): raise ValueError(f"learn.opt holds none of the trainable parameters of learn.model (the model was replaced after the optimizer was made): {_new_opt(learn)}")
-    if not torch.is_grad_enabled() or torch.is_inference_mode_enabled(): raise ValueError("gradients are switched off here, by `torch.no_grad()` or `torch.inference_mode()`: call this outside of it")
+    if held and not any(id(p) in held for p in trainable): return f"learn.opt holds none of the trainable parameters of learn.model (was the model replaced after the optimizer was made?): {_new_opt(learn)}"
 
 def _new_opt(learn):
     if isinstance(learn.opt_func, OptimWrapper): return "make its torch optimizer of `learn.model.parameters()`, and give the learner that"
@@ -166,7 +170,8 @@ def check_learner(
     if not isinstance(learn.model, nn.Module): raise TypeError(f"learn.model is a {type(learn.model).__name__}: expected a torch `nn.Module`")
     n_batches(learn)
     _check_optimizer(learn)
-    if trains: _check_weights(learn)
+    why = _no_gradients(learn) or trains and _no_weights(learn)
+    if why: raise ValueError(why)
 
 def check_together(
     learn:Learner, # Any fastai learner
@@ -199,7 +204,8 @@ class FirstBatch(Callback):
         if self.seen: return
         loss = self.learn.loss_grad
         if loss.numel()!=1: self.refuse(f"learn.loss_func gives a loss of the shape {tuple(loss.shape)}, and training needs one number: {_one_number(self.learn.loss_func)}")
-        if not loss.requires_grad: self.refuse(_DETACHED if any(p.requires_grad for p in self.learn.model.parameters()) else _FROZEN)
+        why = _no_weights(self.learn) or (None if loss.requires_grad else _DETACHED)
+        if why: self.refuse(why)
         self.seen = True
         self.then()
 

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from fastai.basics import *
+from fastai.basics import Callback, DataLoader, DataLoaders, F, Learner, MSELossFlat, OptimWrapper, params, set_seed, trainable_params
 from fastai.callback.progress import ProgressCallback
 
 from lrtools.all import *
@@ -29,9 +29,9 @@ class Named(dict): "Batches of many libraries"
 def net(): return nn.Sequential(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU()), nn.Sequential(nn.Dropout(.1), nn.Linear(8, 1)))
 def loaders(ds, n=2, cls=torch.utils.data.DataLoader, **kw): return DataLoaders(*[cls(ds, **{'batch_size': 8, **kw}) for _ in range(n)], device='cpu')
 def toy(dls=None, model=None, **kw):
-    torch.manual_seed(0)
+    set_seed(0)
     dls = DataLoaders.from_dsets(DATA[:32], DATA[32:], bs=8, device='cpu', num_workers=0) if dls is None else dls
-    return Learner(dls, net() if model is None else model, **{'loss_func': MSELossFlat(), 'splitter': lambda m: [params(m[0]), params(m[1])], **kw}).remove_cb(ProgressCallback)
+    return Learner(dls, (model or net)(), **{'loss_func': MSELossFlat(), 'splitter': lambda m: [params(m[0]), params(m[1])], **kw}).remove_cb(ProgressCallback)
 
 def collate(items): return Named(x=torch.stack([a for a,_ in items]), y=torch.stack([b for _,b in items]))
 def frozen(learn):
@@ -40,7 +40,7 @@ def frozen(learn):
 def all_inputs():
     dls = DataLoaders.from_dsets(DATA[:32], DATA[32:], bs=8, device='cpu', num_workers=0)
     dls.n_inp = 2
-    return toy(dls, Two())
+    return toy(dls, Two)
 def without_loss():
     learn = toy()
     learn.loss_func = None
@@ -73,11 +73,10 @@ CANNOT = dict(
     no_items=(lambda: toy(DataLoaders.from_dsets([], DATA, bs=8, device='cpu')), 'no items', False),
     drop_last=(lambda: toy(DataLoaders.from_dsets(DATA[:5], DATA, bs=8, device='cpu')), '5 items do not fill one of 8', False),
     torch_drop_last=(lambda: toy(loaders(DATA[:5], drop_last=True)), '5 items do not fill one of 8', False),
-    no_loaders=(lambda: toy(DataLoaders()), 'no training loader', False),
     no_target=(all_inputs, 'no target.*`learn.dls.n_inp = 1`', True),
     one_part=(lambda: toy(loaders([(a,) for a,_ in DATA])), 'have one part', True),
     dict_batches=(lambda: toy(loaders([dict(x=a, y=b) for a,b in DATA])), "is a dict with 'x', 'y'", True),
-    named_batches=(lambda: toy(loaders(DATA, collate_fn=collate)), "is a Named with 'x', 'y'", True),
+    named_batches=(lambda: toy(loaders(DATA, collate_fn=collate)), "is a (dict|Named) with 'x', 'y'", True),
     one_tensor=(lambda: toy(loaders(list(X))), 'one tensor', True),
     loss_dict=(lambda: toy(loss_func=half(lambda l: dict(loss=l, mse=l))), "gives a dict with 'loss', 'mse'", True),
     loss_tuple=(lambda: toy(loss_func=half(lambda l: (l, l))), 'gives a tuple', True),
@@ -86,7 +85,7 @@ CANNOT = dict(
     loss_items=(lambda: toy(loss_func=nn.MSELoss(reduction='none')), "`learn.loss_func.reduction = 'mean'`", True),
     loss_items_function=(lambda: toy(loss_func=partial(F.mse_loss, reduction='none')), r'`\.mean\(\)`', True),
     loss_detached=(lambda: toy(loss_func=half(lambda l: l.detach())), 'does not depend on any trainable', True),
-    model_detached=(lambda: toy(model=Detached()), 'does not depend on any trainable', True),
+    model_detached=(lambda: toy(model=Detached), 'does not depend on any trainable', True),
     no_loss=(without_loss, 'loss_func is None', True),
     closure=(lambda: toy(opt_func=partial(OptimWrapper, opt=torch.optim.LBFGS), splitter=trainable_params), 'LBFGS asks for a closure', False))
 # refused where the weights have to train as they are
@@ -94,8 +93,7 @@ STILL = dict(
     all_frozen=(lambda: frozen(toy()), r'all are frozen: `learn.model.requires_grad_\(True\)`', False),
     all_frozen_no_groups=(lambda: frozen(toy(splitter=trainable_params)), 'all (are|parameters were) frozen', False),
     other_model=(replaced, 'holds none of the trainable', False),
-    meta=(lambda: toy(model=net().to('meta')), "device 'meta'", False),
-    no_parameters=(lambda: toy(model=nn.Identity(), splitter=trainable_params), 'has no parameters', False))
+    no_parameters=(lambda: toy(model=nn.Identity, splitter=trainable_params), 'has no parameters', False))
 
 RATES = [[1e-4, 1e-4]]*3
 def in_place(learn): return fit_rates(learn, torch.tensor(RATES).numpy())
@@ -156,6 +154,11 @@ def test_sentences_are_the_same_everywhere():
         make,says,_ = CANNOT[kind]
         assert len({refused(make, f, says) for f in (LOOKS|TRAINS).values()})==1, kind
 
+@pytest.mark.parametrize('make,says', [(lambda: toy(DataLoaders()), 'no training loader'), (lambda: toy(model=lambda: net().to('meta')), "device 'meta'")], ids=['no loaders', 'meta'])
+@pytest.mark.parametrize('f', LOOKS|TRAINS)
+def test_nothing_to_train_with(make, says, f):
+    with pytest.raises(ValueError, match=says): (LOOKS|TRAINS)[f](make())
+
 # ---------------------------------------------------------------- the advice works
 
 def follows(learn, text):
@@ -168,7 +171,7 @@ def test_advice_works(kind):
     make,says,_ = (CANNOT|STILL)[kind]
     text = refused(make, LOOKS['lr_range_test'], says)
     learn = follows(make(), text)
-    if kind=='stream': learn.dls.train.n = 32
+    if kind=='stream': learn.dls.valid.n = 40
     if kind=='no_target': learn.model = learn.model.net
     assert len(lr_range_test(learn, num_it=5, stop_div=None, progress=False))==5
     with learn.no_bar(), learn.no_logging(): learn.fit(1)
@@ -226,7 +229,7 @@ def test_arms_may_thaw_what_is_frozen():
 def test_fit_plan_trains_as_before_the_look():
     "The look takes no batch, no random number and no memory of the optimizer"
     def run(f):
-        learn = toy(model=net().append(nn.Dropout(.3)))
+        learn = toy(model=lambda: net().append(nn.Dropout(.3)))
         f(learn)
         return [p.detach().clone() for p in learn.model.parameters()]
     def by_hand(learn):
@@ -252,13 +255,14 @@ def test_a_schedule_is_no_arm(sched):
 
 @pytest.mark.parametrize('how', ['wrapped', 'in_place', 'part'])
 def test_compiled_models_are_tested_as_others(how):
+    def small(): return nn.Sequential(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), nn.Sequential(nn.Linear(8, 1)))
     def make():
-        learn = toy(model=nn.Sequential(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), nn.Sequential(nn.Linear(8, 1))))
+        learn = toy(model=small)
         if how=='wrapped': learn.model,learn.splitter = torch.compile(learn.model, backend='eager'),lambda m: [params(m._orig_mod[0]), params(m._orig_mod[1])]
         if how=='in_place': learn.model.compile(backend='eager')
         if how=='part': learn.model[0] = torch.compile(learn.model[0], backend='eager')
         return learn
-    plain = toy(model=nn.Sequential(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), nn.Sequential(nn.Linear(8, 1))))
+    plain = toy(model=small)
     learn = make()
     weights = [p.detach().clone() for p in learn.model.parameters()]
     torch.manual_seed(3)
