@@ -28,7 +28,7 @@ from .experiments import ArmRun, Runs, _run_of
 from .fit_plan import fit_plan
 from .freezing import _lists
 from .history import LRHistory
-from .learner import check_learner
+from .learner import check_together
 from .plan import Phase, Plan
 from .range_test import _now, _quiet, _reseed, _valid_batches, _valid_now, try_batch, valid_loss
 from .recording import Recording
@@ -227,7 +227,7 @@ def compare(
     if keep not in (True, False, 'all'): raise ValueError(f"keep={keep!r}: expected True, False or 'all'")
     dense = tuple(_count('dense', i) for i in dense)
     learn = _made(learn_or_factory)
-    check_learner(learn, trains=_as_it_is(arms))
+    check_together(learn, trains=_as_it_is(arms))
     for k,v in arms.items():
         if isinstance(v, Plan):
             try: v.for_groups(len(_lists(learn)[1]))

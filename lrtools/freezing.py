@@ -17,7 +17,7 @@ from fastai.basics import Callback, CancelBatchException, CancelEpochException, 
 from fastai.callback.training import BnFreeze, bn_types
 
 from .groups import FreezeDiff, FreezeReport, Layer, Norm, ParamGroup, ParamRecord, Preflight, _check_keep, _check_norm, _index, freeze_diff, frozen_to, holds, spike_risks
-from .learner import check_learner, fit_looking
+from .learner import check_together, fit_looking
 from .range_test import _now, _opt_name, _per_group, _quiet, _ready
 from .schedule import Schedule, _check_lr
 from .snapshot import _memory, _packages, _walk, preserved
@@ -220,7 +220,7 @@ class _Measure(Callback):
 
 def _measured(learn, report, layers):
     "`report` with what two batches needed"
-    check_learner(learn)
+    check_together(learn)
     with preserved(learn):
         _ready(learn)
         _quiet(learn)

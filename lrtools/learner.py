@@ -16,7 +16,7 @@ from functools import wraps
 
 import torch
 from torch import nn
-from fastai.basics import Callback, L, Learner, OptimWrapper, noop
+from fastai.basics import Callback, L, Learner, OptimWrapper, noop, num_distrib
 
 from .snapshot import _copy_globals, _packages, _walk
 from .words import cut, short
@@ -91,7 +91,7 @@ def n_processes(
     "How many processes train `learn` together; 1 where each of them, or the only one, trains a model of its own"
     dist = torch.distributed
     if not (dist.is_available() and dist.is_initialized()): return 1
-    shared = any(isinstance(m, nn.parallel.DistributedDataParallel) for m in learn.model.modules()) or bool(_distributed(learn))
+    shared = num_distrib()>1 or any(isinstance(m, nn.parallel.DistributedDataParallel) for m in learn.model.modules()) or bool(_distributed(learn)) # in those that `torchrun` starts fastai gathers each loss
     return dist.get_world_size() if shared else 1
 
 def _distributed(learn):
@@ -138,27 +138,31 @@ def undistributed(
 
 # %% ../nbs/11_learner.ipynb #882fe254
 MEET = 60 # Seconds that a process waits for the others to begin
+_CANNOT = 'cannot begin: '
 _turn = [0] # of the meetings of this process
 
 def meet(
     learn:Learner, # Trained by several processes, or by one
-    refusal:str='' # Why this process cannot begin
+    refusal:str='', # Why this process cannot begin
+    plan:str='' # What it is about to do: the same in all of them
 ):
-    "Wait until all processes that train `learn` are about to begin. ValueError in all of them where one refuses, and where one does not come within `MEET` seconds"
+    "Wait until all processes that train `learn` are about to begin. ValueError in all of them where one refuses or is about to do something else, and where one does not come within `MEET` seconds"
     n = n_processes(learn)
     if n==1: return
     dist = torch.distributed
     store,rank = dist.distributed_c10d._get_default_store(),dist.get_rank()
     keys = [f'lrtools/{_turn[0]}/{r}' for r in range(n)]
-    store.set(keys[rank], refusal or '-')
+    store.set(keys[rank], f'{_CANNOT}{refusal}' if refusal else plan or '-')
     try: store.wait(keys, timedelta(seconds=MEET))
     except RuntimeError as e: # DistStoreError, where torch has it
         store.delete_key(keys[rank])
         raise ValueError(f"{n} processes train learn together, and not all of them have begun this within {MEET} s: call it in all of them, or in one that is alone") from e
     _turn[0] += 1
     said = [store.get(k).decode() for k in keys]
-    r = next((i for i,s in enumerate(said) if s!='-'), None)
-    if r is not None and not refusal: raise ValueError(cut(f"process {r} of {n} cannot begin: {said[r]}"))
+    odd = next((i for i,s in enumerate(said) if s.startswith(_CANNOT)), None)
+    if odd is not None and not refusal: raise ValueError(cut(f"process {odd} of {n} {said[odd]}"))
+    odd = next((i for i,s in enumerate(said) if s!=said[0]), None)
+    if odd is not None and not refusal: raise ValueError(f"{n} processes train learn together and would wait for each other without end: process 0 is about to take {short(said[0])}, process {odd} {short(said[odd])}")
 
 # %% ../nbs/11_learner.ipynb #f3d6c471
 def check_learner(
@@ -175,14 +179,15 @@ def check_learner(
 
 def check_together(
     learn:Learner, # Any fastai learner
-    trains:bool=True # See `check_learner`
+    trains:bool=True, # See `check_learner`
+    plan:str='' # See `meet`
 ):
     "`check_learner` for what trains at once: where several processes train `learn`, all of them begin, or none"
     try: check_learner(learn, trains)
     except ValueError as e:
         meet(learn, str(e))
         raise
-    meet(learn)
+    meet(learn, plan=plan)
 
 # %% ../nbs/11_learner.ipynb #bc756cd4
 class FirstBatch(Callback):
@@ -278,11 +283,16 @@ def _undo_before_step(learn):
         for p,rg in flags: p.requires_grad_(rg)
     return [*_walk([learn], _packages(learn), skip=[*ps.values(), *memory])[0], *_copy_globals(), thaw]
 
+def _lengths(learn):
+    "The batches of an epoch, where each process has a loader of its own"
+    if not isinstance(learn, Learner) or n_processes(learn)==1 or _distributed(learn): return ''
+    return ' and '.join(str(len(dl)) for dl in learn.dls.loaders)+' batches'
+
 def looks_first(f):
     "Let `f`, a function of a learner that trains it in place, refuse what cannot train with nothing changed"
     @wraps(f)
     def looking(learn, *args, **kwargs):
-        check_together(learn, trains=False)
+        check_together(learn, False, _lengths(learn))
         undo = _undo_before_step(learn)
         look = FirstBatch(undo.clear)
         def put_back():

@@ -16,11 +16,12 @@ from fastai.callback.schedule import combined_cos
 
 from .compare import _before, _one
 from .curve import _is_number
-from .learner import check_learner
+from .learner import check_together
 from .range_test import _info, _per_group, _ready, _seeds, _shown, _ticker, fit_rates, try_batch
 from .runs import ProbeRuns, Run
 from .schedule import _check_lr, _count
 from .snapshot import preserved
+from .words import short
 
 # %% ../nbs/31_probe.ipynb #c005
 _VALID_BATCHES = 32 # of the validation set that a probe is judged on, at most
@@ -54,7 +55,7 @@ def probe(
     lrs = _rates(lrs)
     _count('num_it', num_it, 1)
     _count('seeds', seeds, 1)
-    check_learner(learn)
+    check_together(learn, plan=f'num_it={num_it}, seeds={seeds}, lrs={short(lrs)}')
     with preserved(learn) as snap:
         _ready(learn)
         rates,info = [_per_group(lr, len(learn.opt.param_lists), 'lrs') for lr in lrs],_info(learn, num_it)

@@ -261,8 +261,7 @@ def _valid_now(learn, batches):
         return _shared_valid_loss(learn, batches)
 
 def _ready(learn):
-    "Check that `learn` can train, and make sure that it has an optimizer (inside `preserved`)"
-    check_together(learn)
+    "Make sure that `learn` has an optimizer (inside `preserved`)"
     if learn.opt is None: learn.create_opt()
 
 def try_batch(
@@ -308,7 +307,7 @@ def lr_range_test(
     _check_args(num_it, repeats, mode, stop_div, valid)
     for k,v in dict(start_lr=start_lr, end_lr=end_lr).items(): _check_lr(v, k, zero=mode=='linear')
     _check_lr(hold, 'hold', zero=True)
-    check_learner(learn)
+    check_together(learn, plan=f'num_it={num_it}, repeats={repeats}, valid={valid}, groups={short(groups)}')
     with preserved(learn) as snap:
         _ready(learn)
         n = len(learn.opt.param_lists)
