@@ -8,39 +8,33 @@ Docs: https://lrtools.github.io/lrtools/snapshot.html.md"""
 __all__ = ['Snapshot', 'preserved', 'SavedSnapshot']
 
 # %% ../nbs/10_snapshot.ipynb #c003
-import os, random, signal, sys, threading
-from collections import deque
-from contextlib import contextmanager
+import argparse, dis, gc, io, itertools, os, random, re, signal, sys, threading, weakref
+from array import array
+from ast import literal_eval
+from collections import ChainMap, OrderedDict, UserDict, UserList, deque
+from collections.abc import Mapping
+from contextlib import ContextDecorator, contextmanager
+from copy import copy
 from datetime import datetime
-from functools import partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
-from types import MethodType
+from types import (BuiltinFunctionType, CellType, CodeType, FunctionType, GetSetDescriptorType, MappingProxyType, MemberDescriptorType, MethodType,
+                   MethodWrapperType, ModuleType, SimpleNamespace)
 
 import numpy as np
 import torch
 from torch import nn
 from fastcore.basics import patch
-from fastai.basics import Callback, DataLoader, Datasets, Learner, Metric, Optimizer, OptimWrapper, Recorder, TfmdLists
+from fastai.basics import Callback, Categorize, DataLoader, Datasets, Learner, Metric, Optimizer, OptimWrapper, Recorder, TfmdLists
 
 from .curve import VERSION, _unpack
 
 # %% ../nbs/10_snapshot.ipynb #c006
-_atoms = (int, float, complex, str, bytes, bool, type(None), type)
-_torch = 'torch.nn', 'torch.optim', 'torch.amp', 'torch.cuda.amp', 'torch.utils.data'
-_stop  = TfmdLists, Datasets, torch.utils.data.Dataset, threading.Thread, torch.nn.parameter.UninitializedTensorMixin
-_state = nn.Module, Callback, Metric, Optimizer, OptimWrapper, torch.optim.Optimizer, DataLoader, torch.utils.data.DataLoader, torch.utils.data.Sampler
-_data  = 'dataset', 'coll', '_DataLoader__idxs' # attributes of loaders that hold data or the running epoch
+def _vars(o):
+    "Instance dict of `o`, past any `__getattr__`"
+    try: return object.__getattribute__(o, '__dict__')
+    except AttributeError: return None
 
-def _package(o): return type(o).__module__.partition('.')[0]
-
-def _packages(learn):
-    "Packages whose objects hold state of this learner"
-    loaders = [*getattr(learn.dls, 'loaders', ())]
-    own = [learn, learn.model, learn.loss_func, *learn.cbs, *learn.metrics, *learn.model.modules(), learn.opt, getattr(learn.opt, 'opt', None), *loaders]
-    own += [s for dl in loaders for s in map(vars(dl).get, ('sampler', 'batch_sampler', 'collate_fn')) if s is not None]
-    return {'fastai', 'fastcore', 'fasttransform', 'lrtools', 'types', '__main__'} | {_package(o) for o in own} - {'torch', 'builtins', 'functools'}
-
-# %% ../nbs/10_snapshot.ipynb #c007
 def _once(t):
     "`t` without the repeats of expanded dimensions, which cannot be written to"
     return t[tuple(slice(0, 1) if s==0 else slice(None) for s in t.stride())] if 0 in t.stride() else t
@@ -70,81 +64,401 @@ def _copy_tensor(t, maybe_zero=False):
             if t.grad is not grad: t.grad = grad
     return restore
 
+def _copy_array(a):
+    if not a.flags.writeable or isinstance(a, np.memmap): return []
+    values = a.view(np.ndarray)
+    copy = values.copy()
+    def restore(): values[...] = copy
+    return [restore]
+
+_rngs = random.Random, torch.Generator, np.random.RandomState, np.random.Generator, np.random.BitGenerator
+
+def _copy_rng(o):
+    if isinstance(o, random.SystemRandom): return [] # it has no state
+    if isinstance(o, random.Random): return [partial(o.setstate, o.getstate())]
+    if isinstance(o, (torch.Generator, np.random.RandomState)): return [partial(o.set_state, o.get_state())]
+    bits = getattr(o, 'bit_generator', o)
+    return [partial(setattr, bits, 'state', bits.state)]
+
+# %% ../nbs/10_snapshot.ipynb #c007
+def _stand(it):
+    "A function that gives an iterator which stands where `it` stands now"
+    if isinstance(it, itertools.count): # its text, because Python 3.14 does not copy it any more
+        try: args = literal_eval(repr(it)[5:])
+        except (ValueError, SyntaxError): return lambda: it
+        return partial(itertools.count, *(args if isinstance(args, tuple) else (args,)))
+    held = copy(it)
+    return lambda: copy(held)
+
+_moving = {itertools.count, *(type(iter(o)) for o in ([], (), range(0), range(2**70), '', b''))}
+
+def _native(o, kinds): return type(o) if type(o) in kinds else next(c for c in type(o).__mro__ if c in kinds)
+
 def _copy_dict(d):
-    items = list(d.items())
+    kind = _native(d, (OrderedDict, dict))
+    items = list(kind.items(d))
+    moving = {k:_stand(v) for k,v in items if type(v) in _moving} if items else {}
     def restore():
-        now = list(d.items())
-        if len(now)==len(items) and all(a is c and b is e for (a,b),(c,e) in zip(now,items)): return
-        d.clear()
-        for k,v in items: d[k] = v # not `update`: a Counter would count the pairs
+        now = list(kind.items(d))
+        if not now and not items: return
+        order = len(now)==len(items) and all(a is c for (a,_),(c,_) in zip(now,items))
+        if order and not moving and all(b is e for (_,b),(_,e) in zip(now,items)): return
+        if not order: kind.clear(d)
+        for k,v in items: kind.__setitem__(d, k, moving[k]() if k in moving else v)
     return restore
 
 def _copy_list(o):
-    items = list(o)
+    kind = _native(o, (list, set, deque))
+    items = list(kind.__iter__(o))
+    moving = {i:_stand(v) for i,v in enumerate(items) if type(v) in _moving}
     def restore():
-        if len(o)==len(items) and all(a is b for a,b in zip(o,items)): return
+        now = list(kind.__iter__(o))
+        if len(now)==len(items) and not moving and all(a is b for a,b in zip(now,items)): return
+        kind.clear(o)
+        (kind.update if kind is set else kind.extend)(o, [moving[i]() if i in moving else v for i,v in enumerate(items)])
+    return restore
+
+def _copy_buffer(o):
+    copy = o[:]
+    def restore():
+        if o!=copy: o[:] = copy
+    return restore
+
+def _copy_weak(o):
+    items = list(o.items() if hasattr(o, 'items') else o)
+    def restore():
         o.clear()
-        (o.update if isinstance(o, set) else o.extend)(items)
+        for i in items: o.add(i) if isinstance(o, weakref.WeakSet) else o.__setitem__(*i)
     return restore
 
-def _copy_array(a):
-    copy = a.copy()
-    def restore(): a[...] = copy
-    return restore
-
-def _copy_rng(o):
-    if isinstance(o, random.Random): return partial(o.setstate, o.getstate())
-    if isinstance(o, torch.Generator): return partial(o.set_state, o.get_state())
-    if isinstance(o, np.random.RandomState): return partial(o.set_state, o.get_state())
-    return partial(setattr, o.bit_generator, 'state', o.bit_generator.state)
+def _copy_file(o):
+    "Notes of a file in memory"
+    if o.closed: return []
+    at,value = o.tell(),o.getvalue()
+    def restore():
+        o.seek(0)
+        o.truncate()
+        o.write(value)
+        o.seek(at)
+    return [restore]
 
 # %% ../nbs/10_snapshot.ipynb #c008
-_rngs = random.Random, torch.Generator, np.random.RandomState, np.random.Generator
+@lru_cache(maxsize=10_000)
+def _members(cls):
+    "Descriptors of the slots of `cls` and its bases"
+    found = [vars(c).values() for c in cls.__mro__ if '__slots__' in vars(c)]
+    return [m for vs in found for m in vs if isinstance(m, MemberDescriptorType)]
+
+_unset = object()
+
+def _slot(m, o):
+    try: return m.__get__(o)
+    except AttributeError: return _unset
+
+def _slots(o): return [v for m in _members(type(o)) if (v := _slot(m, o)) is not _unset]
+
+def _copy_slot(m, o):
+    value = _slot(m, o)
+    again = _stand(value) if type(value) in _moving else lambda: value
+    def restore():
+        if value is not _unset: m.__set__(o, again())
+        elif _slot(m, o) is not _unset: m.__delete__(o)
+    return restore
+
+def _copy_attributes(o, d):
+    return [_copy_slot(m, o) for m in _members(type(o))] + ([] if d is None or d is o else [_copy_dict(d)])
+
+# %% ../nbs/10_snapshot.ipynb #2b409e3b
+def _cell(c):
+    try: return c.cell_contents
+    except ValueError: return _unset
+
+def _copy_cell(c):
+    value = _cell(c)
+    again = _stand(value) if type(value) in _moving else lambda: value
+    def restore():
+        if value is not _unset: c.cell_contents = again()
+        elif _cell(c) is not _unset: del c.cell_contents
+    return [restore]
+
+def _copy_function(f):
+    defaults = f.__defaults__
+    def restore():
+        if f.__defaults__ is not defaults: f.__defaults__ = defaults
+    return [restore] + ([_copy_dict(f.__kwdefaults__)] if f.__kwdefaults__ else [])
+
+def _codes(code):
+    "`code` and the code inside it"
+    res = [code]
+    for c in res: res += [k for k in c.co_consts if isinstance(k, CodeType)]
+    return res
+
+@lru_cache(maxsize=10_000)
+def _global_names(code):
+    "Names of globals in the order of the code: those that it reads, and those that it writes"
+    steps = [i for c in _codes(code) for i in dis.get_instructions(c)]
+    reads = [i.argval for i in steps if i.opname in ('LOAD_GLOBAL', 'LOAD_NAME')]
+    return reads,[i.argval for i in steps if i.opname in ('STORE_GLOBAL', 'DELETE_GLOBAL')]
+
+def _copy_names(d, names):
+    "Notes of some names of a module, whose other names are left alone"
+    items = {k:d.get(k, _unset) for k in names}
+    moving = {k:_stand(v) for k,v in items.items() if type(v) in _moving}
+    def restore():
+        for k,v in items.items():
+            if v is _unset: d.pop(k, None)
+            elif k in moving: d[k] = moving[k]()
+            elif d.get(k, _unset) is not v: d[k] = v
+    return restore
+
+_STORE = dis.opmap['STORE_GLOBAL']
+_code = FunctionType, BuiltinFunctionType, type, staticmethod, classmethod, property, ModuleType, MemberDescriptorType, GetSetDescriptorType
+
+def _copy_class(c):
+    "Notes of the attributes of a class that are not code"
+    def data(): return {k:v for k,v in vars(c).items() if not isinstance(v, _code) and not k.startswith('__') and not k.startswith('_abc_')}
+    was = data()
+    moving = {k:_stand(v) for k,v in was.items() if type(v) in _moving}
+    def restore():
+        now = data()
+        for k in now.keys()-was.keys(): type.__delattr__(c, k)
+        for k,v in was.items():
+            if k in moving or now.get(k, _unset) is not v: type.__setattr__(c, k, moving[k]() if k in moving else v)
+    return restore
+
+# %% ../nbs/10_snapshot.ipynb #3e9f2584
+def _script_names(m): return re.findall(r'^  (\w+) : ', m._c.code, re.MULTILINE)
+
+def _script_values(m):
+    values = {k:m._c.getattr(k) for k in _script_names(m)}
+    return {k:v for k,v in values.items() if not isinstance(v, (nn.Parameter, torch._C.ScriptModule))}
+
+def _copy_script(m):
+    "Notes of what a script module holds beside its parameters: `training`, buffers, counters"
+    values = _script_values(m)
+    def restore():
+        for k,v in values.items(): m._c.setattr(k, v)
+    return restore
+
+# %% ../nbs/10_snapshot.ipynb #a87217fd
+_atoms = (int, float, complex, str, bytes, bool, type(None), np.generic, slice, range)
+_torch = 'torch.nn', 'torch.optim', 'torch.amp', 'torch.cuda.amp', 'torch.utils.data'
+_stop  = TfmdLists, Datasets, torch.utils.data.Dataset, threading.Thread, torch.nn.parameter.UninitializedTensorMixin
+_state = nn.Module, Callback, Metric, Optimizer, OptimWrapper, torch.optim.Optimizer, DataLoader, torch.utils.data.DataLoader, torch.utils.data.Sampler
+_whole = nn.Module, Optimizer, OptimWrapper, torch.optim.Optimizer # however they are reached
+_plain = argparse.Namespace, SimpleNamespace, UserDict, UserList, ChainMap # of Python, and yet state
+_data  = 'dataset', 'coll', '_DataLoader__idxs' # attributes of loaders that hold data or the running epoch
+_known = {'fastai', 'fastcore', 'fasttransform', 'lrtools', 'types'}
+_outside = sys.stdlib_module_names | {'torch', 'numpy', 'pandas', 'polars', 'pyarrow', 'scipy', 'PIL', 'cv2', 'matplotlib', 'plotly', 'IPython', 'ipykernel', 'ipywidgets', 'traitlets', 'fastprogress', 'tqdm', 'rich',
+                                      'plum', 'beartype', 'wandb', 'tensorboard', 'tensorboardX', 'mlflow', 'neptune', 'comet_ml', 'clearml', 'aim', 'zmq', 'tornado', 'cython_runtime'}
+_far_bytes,_far_items,_quest_items,_quest_steps = 2**27,1000,256,20_000
+
+def _package(o):
+    "Top-level package of a function or class, or else of the class of `o`"
+    while isinstance(o, partial): o = o.func
+    return (getattr(o if isinstance(o, (FunctionType, type)) else type(o), '__module__', None) or '').partition('.')[0]
+
+def _packages(learn):
+    "Packages whose objects hold state of this learner"
+    loaders = [*getattr(learn.dls, 'loaders', ())]
+    own = [learn, learn.model, learn.loss_func, *learn.cbs, *learn.metrics, *learn.model.modules(), learn.opt, getattr(learn.opt, 'opt', None), *loaders]
+    own += [s for dl in loaders for s in map(vars(dl).get, ('sampler', 'batch_sampler', 'collate_fn')) if s is not None]
+    return _known | {'__main__'} | {_package(o) for o in own} - {'torch', 'builtins', 'functools', ''}
+
+@cache
+def _installed(package):
+    "Whether a package was installed, and is not a module of the user"
+    spec = getattr(sys.modules.get(package), '__spec__', None)
+    places = [getattr(spec, 'origin', None) or '', *(getattr(spec, 'submodule_search_locations', None) or ())]
+    return package in _known or package in _outside - {'__main__'} or any(f'{os.sep}{p}-packages{os.sep}' in o for o in places for p in ('site', 'dist'))
+
+def _is_data(c): return hasattr(c, '__len__') and hasattr(c, '__getitem__') and not issubclass(c, Mapping)
+
+# %% ../nbs/10_snapshot.ipynb #3b76b975
+_logs = 'lrs','losses','iters','values' # of the recorder: long lists whose items do not change
+
+def _no_atoms(os): return [o for o in os if not isinstance(o, _atoms)]
+
+def _tensor_parts(t):
+    hooks = [h for d in (t._backward_hooks, t._post_accumulate_grad_hooks) if d for h in d.values()]
+    grad = t.grad if t.is_leaf else None
+    return hooks + [v for o in (t, grad) for v in (_vars(o) or {}).values()]
+
+def _object_parts(o):
+    "Attributes of `o` but for data and logs"
+    d = _vars(o) or {}
+    if isinstance(o, Recorder): d = {k:v for k,v in d.items() if k not in _logs}
+    if isinstance(o, (DataLoader, torch.utils.data.DataLoader)) or 'coll' in d: d = {k:v for k,v in d.items() if k not in _data}
+    return [*d.values(), *_slots(o)]
+
+def _is_mine(v):
+    "Whether a global is worth a visit"
+    if isinstance(v, (FunctionType, type, ModuleType)): return not _installed(v.__name__.partition('.')[0] if isinstance(v, ModuleType) else _package(v))
+    return not isinstance(v, (*_atoms, BuiltinFunctionType))
+
+def _function_globals(f):
+    "`(dict, names)` of globals that `f` uses: of its own module, and of other modules of the user"
+    if _installed(_package(f)): return []
+    names = {n for c in _codes(f.__code__) for n in c.co_names}
+    seen = {n for n in names & f.__globals__.keys() if _is_mine(f.__globals__[n])}
+    if not seen and not any(_STORE in c.co_code[::2] for c in _codes(f.__code__)): return []
+    reads,writes = _global_names(f.__code__)
+    modules = [vars(v) for n in seen.intersection(reads) if isinstance(v := f.__globals__[n], ModuleType)]
+    return [(f.__globals__, {*seen.intersection(reads), *writes}), *((d, names & d.keys()) for d in modules)]
+
+def _function_notes(f): return _copy_function(f) + [_copy_names(d, names) for d,names in _function_globals(f)]
+
+def _function_parts(f):
+    named = [d[n] for d,names in _function_globals(f) for n in names if n in d]
+    return [*(f.__closure__ or ()), *(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values(), *(v for v in named if _is_mine(v) and not isinstance(v, ModuleType))]
+
+def _module_rngs(c):
+    "Generators that are globals of the module in which a class was made"
+    module = sys.modules.get(getattr(c, '__module__', None))
+    if module is None or _package(c) in _outside|_known: return []
+    return [v for v in list(vars(module).values()) if type(v) not in _code and isinstance(v, _rngs)]
+
+def _dispatch_parts(o):
+    "Functions of a method of a fastai transform, which are dispatched by type"
+    return [_vars(o).get('_f'), *(f for k in ('_pending', '_resolved') for f,*_ in _vars(o).get(k, ()))]
+
+def _class_parts(c):
+    if _installed(_package(c)): return _module_rngs(c)
+    own = [v for k,v in vars(c).items() if not k.startswith('__') or isinstance(v, FunctionType)]
+    return [*_no_atoms(own), *c.__bases__, *_module_rngs(c)]
+
+def _script_parts(m): return [*_vars(m).values(), *m.children(), *m.parameters(recurse=False), *m.buffers(recurse=False), *_script_values(m).values()]
+
+# %% ../nbs/10_snapshot.ipynb #b3f8b96f
+def _none(o): return []
+def _pairs(o): return _no_atoms([*o.keys(), *o.values()])
+def _one(f): return lambda o: [f(o)]
+
+_weak = weakref.WeakKeyDictionary, weakref.WeakValueDictionary
+_kinds = [
+    (_atoms, _none, _none),
+    (torch.Tensor, _one(_copy_tensor), _tensor_parts),
+    (dict, _one(_copy_dict), lambda o: _no_atoms([*dict.keys(o), *dict.values(o)])),
+    ((list, set, deque), _one(_copy_list), _no_atoms),
+    ((tuple, frozenset), _none, _no_atoms),
+    (torch.jit.ScriptModule, lambda o: [_copy_dict(_vars(o)), _copy_script(o)], _script_parts),
+    (_rngs, _copy_rng, lambda o: [o.bit_generator] if isinstance(o, np.random.Generator) else []),
+    (np.ndarray, _copy_array, lambda o: _no_atoms(o.ravel().tolist()) if o.dtype==object else []),
+    (FunctionType, _function_notes, _function_parts),
+    (CellType, _copy_cell, lambda o: [] if _cell(o) is _unset else [_cell(o)]),
+    (MethodType, _none, lambda o: [o.__self__, o.__func__]),
+    ((BuiltinFunctionType, MethodWrapperType), _none, lambda o: [] if isinstance(o.__self__, ModuleType) else [o.__self__]),
+    (partial, _none, lambda o: [o.func, *o.args, *o.keywords.values()]),
+    (property, _none, lambda o: [f for f in (o.fget, o.fset, o.fdel) if f]),
+    ((staticmethod, classmethod), _none, lambda o: [o.__func__]),
+    (cached_property, _none, lambda o: [o.func]),
+    (type(lru_cache(_none)), _none, lambda o: [o.__wrapped__]),
+    (type(vars(Categorize)['encodes']), _none, _dispatch_parts),
+    (type, lambda o: [] if _installed(_package(o)) else [_copy_class(o)], _class_parts),
+    (weakref.ref, _none, lambda o: [o()]),
+    (_weak, _one(_copy_weak), _pairs),
+    (weakref.WeakSet, _one(_copy_weak), list),
+    (MappingProxyType, _none, _pairs),
+    ((bytearray, array), _one(_copy_buffer), _none),
+    (memoryview, _none, lambda o: [o.obj]),
+    ((io.BytesIO, io.StringIO), _copy_file, _none)]
+
+# %% ../nbs/10_snapshot.ipynb #6a135273
+def _copy_object(o):
+    "Notes of the attributes of `o`, and of the logs of a recorder"
+    d = _vars(o)
+    logs = [_copy_list(d[k]) for k in _logs if isinstance(d.get(k), list)] if isinstance(o, Recorder) else []
+    return _copy_attributes(o, d) + logs
+
+def _copy_extra(o): return _copy_attributes(o, _vars(o)) # of a container, generator, function
+def _extra_parts(o): return [*(_vars(o) or {}).values(), *_slots(o)]
+
+def _has_attributes(cls): return cls is not OrderedDict and not issubclass(cls, (type, torch.jit.ScriptModule, type(vars(Categorize)['encodes']))) and bool(cls.__dictoffset__ or _members(cls))
+
+def _bytes(o):
+    if isinstance(o, torch.Tensor): return (o._values() if o.layout is torch.sparse_coo else o).numel()*o.element_size()
+    return o.nbytes if isinstance(o, np.ndarray) else len(o) if isinstance(o, bytearray) else 0
+
+def _datasets(roots):
+    "Data sets of the loaders among `roots` or in their learner"
+    loaders = [dl for o in roots for dl in (getattr(o.dls, 'loaders', ()) if isinstance(o, Learner) else [o])]
+    return [d for dl in loaders if (d := (_vars(dl) or {}).get('dataset')) is not None]
+
+class _Walk:
+    "Visit every object that can be reached, note the mutable ones"
+    def __init__(self, packages, data, skip):
+        self.packages,self.data,self.types,self.room = packages,{id(o) for o in data},{},_far_bytes
+        self.seen,self.sought,self.undo = {id(o):o for o in skip},{},[]
+        self.near,self.far,self.quest = [],[],deque()
+
+    def run(self, roots):
+        self.near += roots
+        while True:
+            if self.near: self.visit(self.near.pop(), False)
+            elif self.far: self.visit(self.far.pop(), True)
+            elif self.quest and len(self.sought)<_quest_steps: self.seek(self.quest.popleft())
+            else: return self.undo,self.seen
+
+    def kind(self, cls):
+        "How to treat objects of a class: (place of what is in it, notes, parts)"
+        if cls in self.types: return self.types[cls]
+        known = next(((notes,parts) for kinds,notes,parts in _kinds if issubclass(cls, kinds)), None)
+        if known is None: res = self._place(cls),_copy_object,_object_parts
+        else:
+            place = 'far' if issubclass(cls, (FunctionType, CellType, type, weakref.ref)) else 'near'
+            notes,parts = known
+            more = _has_attributes(cls) and not issubclass(cls, (torch.Tensor, *_atoms))
+            res = place,(lambda o: notes(o)+_copy_extra(o)) if more else notes,(lambda o: [*parts(o), *_extra_parts(o)]) if more else parts
+        self.types[cls] = res
+        return res
+
+    def _place(self, cls):
+        package,module = _package(cls),cls.__module__ or ''
+        if issubclass(cls, _stop): return 'quest'
+        if issubclass(cls, _state+_plain) or package in self.packages or module.startswith(_torch): return 'near'
+        if package in _outside: return None
+        return 'quest' if _is_data(cls) else 'far'
+
+    def visit(self, o, far):
+        place,notes,parts = self.kind(type(o))
+        if id(o) in self.seen or notes is _none and parts is _none: return
+        if place=='quest' or id(o) in self.data: return self.quest.append(o)
+        if place is None: return
+        if far and isinstance(o, Learner): return self.near.append(o.model)
+        if far and not self._fits(o): return
+        self.seen[id(o)] = o
+        self.undo += notes(o)
+        to = self.far if place=='far' or far and not isinstance(o, _whole) else self.near
+        if not (far and _many(o, _far_items)): to += parts(o)
+        if isinstance(o, (DataLoader, torch.utils.data.DataLoader)): self.quest.append(vars(o).get('dataset'))
+        if not isinstance(o, type): self.far.append(type(o))
+
+    def _fits(self, o):
+        "Whether a tensor or array that was reached from a function is small enough, or a weight"
+        size = 0 if isinstance(o, nn.Parameter) else _bytes(o)
+        if size>self.room: return False
+        self.room -= size
+        return True
+
+    def seek(self, o):
+        "Note `o` if it is a generator, or look into it for generators"
+        if id(o) in self.seen or id(o) in self.sought or isinstance(o, (torch.Tensor, np.ndarray, Learner)): return
+        place,notes,parts = self.kind(type(o))
+        if place is None or _many(o, _quest_items): return
+        self.sought[id(o)] = o
+        if isinstance(o, _rngs): return self.visit(o, True)
+        self.quest += [*parts(o), type(o)]
+
+def _many(o, n): return isinstance(o, (dict, list, tuple, set, frozenset, deque)) and len(o)>n
 
 def _walk(roots, packages, skip=()):
     "Functions that restore every mutable object reachable from `roots` but not those to `skip`, and those objects"
-    seen,undo,todo = {id(o):o for o in skip},[],list(roots)
-    def enter(o): return isinstance(o, _state) or _package(o) in packages or type(o).__module__.startswith(_torch)
-    while todo:
-        o = todo.pop()
-        if isinstance(o, _atoms) or id(o) in seen: continue
-        seen[id(o)] = o
-        if isinstance(o, torch.Tensor): undo.append(_copy_tensor(o))
-        elif isinstance(o, dict): undo.append(_copy_dict(o)); todo += [*o.values(), *(k for k in o if isinstance(k, torch.Tensor))]
-        elif isinstance(o, (list, set, deque)): undo.append(_copy_list(o)); todo += o
-        elif isinstance(o, tuple): todo += o
-        elif isinstance(o, MethodType): todo.append(o.__self__)
-        elif isinstance(o, partial): todo += [o.func, *o.args, *o.keywords.values()]
-        elif isinstance(o, _rngs): undo.append(_copy_rng(o))
-        elif isinstance(o, np.ndarray):
-            if o.flags.writeable: undo.append(_copy_array(o))
-        elif isinstance(o, _stop) or not enter(o): pass
-        elif (d := _vars(o)) is not None or _slots(o): undo += _copy_object(o, d); todo += _inside(o, d or {})
-    return undo,seen
-
-def _vars(o):
-    "Instance dict of `o`, past any `__getattr__`"
-    try: return object.__getattribute__(o, '__dict__')
-    except AttributeError: return None
-
-def _slots(o): return {s:getattr(o, s) for c in type(o).__mro__ for s in _listed(vars(c).get('__slots__', ())) if s not in ('__dict__','__weakref__') and hasattr(o, s)}
-def _listed(o): return [o] if isinstance(o, str) else list(o)
-
-_logs = 'lrs','losses','iters','values' # of the recorder: long lists whose items do not change
-
-def _copy_object(o, d):
-    "Functions that restore the attributes of `o`"
-    slots = _slots(o)
-    res = [partial(object.__setattr__, o, k, v) for k,v in slots.items()] + ([] if d is None else [_copy_dict(d)])
-    return res + ([_copy_list(d[k]) for k in _logs if isinstance(d.get(k), list)] if isinstance(o, Recorder) else [])
-
-def _inside(o, d):
-    "Attributes of `o` to walk on to; of the data only generators of random numbers"
-    d = {**d, **_slots(o)}
-    if isinstance(o, Recorder): d = {k:v for k,v in d.items() if k not in _logs}
-    if not isinstance(o, (DataLoader, torch.utils.data.DataLoader)) and 'coll' not in d: return d.values()
-    ds = d.get('dataset')
-    return [v for k,v in d.items() if k not in _data] + [v for v in (_vars(ds) or {}).values() if isinstance(v, _rngs)]
+    collects = gc.isenabled()
+    try:
+        gc.disable() # it would look at every note, again and again
+        return _Walk(packages, _datasets(roots), skip).run(roots)
+    finally:
+        if collects: gc.enable()
 
 # %% ../nbs/10_snapshot.ipynb #c010
 def _copy_globals(cuda=False):
@@ -156,8 +470,9 @@ def _copy_globals(cuda=False):
     return undo + [_copy_autocast()]
 
 def _autocast_depth():
-    n = torch.autocast_increment_nesting()
-    torch.autocast_decrement_nesting()
+    with _interrupt_later():
+        n = torch.autocast_increment_nesting()
+        torch.autocast_decrement_nesting()
     return n-1
 
 def _copy_autocast():
@@ -246,20 +561,54 @@ def _interrupt_later():
         if held: signal.raise_signal(signal.SIGINT)
 
 # %% ../nbs/10_snapshot.ipynb #c016
-@contextmanager
+class _Preserved(ContextDecorator):
+    "Snapshot at the beginning, restored at the end; from there on a Ctrl-C waits. Its handler is in place before the block, so that no line is left between them"
+    def __init__(self, learn): self.learn = learn
+    def _recreate_cm(self): return _Preserved(self.learn)
+
+    def __enter__(self):
+        self.snap,self.held,self.old,self.leaving = Snapshot(self.learn),[],None,False
+        self.handler = None
+        self.snap._loaders = {dl:vars(dl).get('_iterator') for dl in self.snap._loaders}
+        try:
+            self._take_over()
+            for dl in self.snap._loaders: _put_workers(dl)
+            return self.snap
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error):
+        self.leaving = True
+        try: self.snap._write_back(last=True)
+        finally: self._hand_back()
+
+    def _take_over(self):
+        old = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or not callable(old): return
+        self.handler = lambda number,frame: self.held.append(number) if self.leaving or self._leaves(frame) else old(number, frame)
+        self.old = old
+        signal.signal(signal.SIGINT, self.handler)
+
+    def _leaves(self, frame):
+        "Whether the main thread has come to the end of the block"
+        while frame:
+            if frame.f_code is _Preserved.__exit__.__code__ and frame.f_locals.get('self') is self: return True
+            frame = frame.f_back
+
+    def _hand_back(self):
+        if self.old is not None and signal.getsignal(signal.SIGINT) is self.handler: signal.signal(signal.SIGINT, self.old)
+        self.snap = self.handler = None # the copies are not needed any more
+        if self.held: signal.raise_signal(signal.SIGINT)
+
 def preserved(
     learn:Learner # Any learner that is not being fitted at this moment
-): # Gives the `Snapshot`
+): # A context that gives the `Snapshot`
     """Whatever the block does to `learn`, afterwards it is as before, to the bit: weights, buffers, `requires_grad`, modes, gradients, optimizer
     (the same object, its memory and hypers; none stays none), recorder, callbacks, metrics, logger, AMP scaler, hooks, the order of the next epochs, and the
     random number generators of Python, NumPy and torch. So on success, on any exception (which goes through) and on Ctrl-C. No file is written;
     it costs one copy of model and optimizer memory."""
-    snap = Snapshot(learn)
-    snap._loaders = {dl:vars(dl).get('_iterator') for dl in snap._loaders}
-    try:
-        for dl in snap._loaders: _put_workers(dl)
-        yield snap
-    finally: snap._write_back(last=True)
+    return _Preserved(learn)
 
 # %% ../nbs/10_snapshot.ipynb #c027
 def _plain_state(o):
