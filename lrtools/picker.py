@@ -20,7 +20,7 @@ from fastai.basics import Learner
 from matplotlib.backend_tools import Cursors
 from matplotlib.patches import Rectangle
 
-from .box import DPI, FigureBox, guarded
+from .box import DPI, FigureBox, Grid, guarded
 from .curve import GroupCurves, LRCurve, _is_number, exact_lr, fmt_lr, _two_digits
 from .probe import probe
 from .range_test import _NVALID, _valid_at, lr_range_test
@@ -88,6 +88,7 @@ _NUDGE,_FAR = 1/20,1/4 # decades
 _TOGETHER = 1. # seconds within which moves of the slider are one step of Undo
 _CURSORS = dict(row=Cursors.HAND, low=Cursors.RESIZE_HORIZONTAL, high=Cursors.RESIZE_HORIZONTAL, band=Cursors.MOVE, plot=Cursors.SELECT_REGION)
 _LABEL,_BEFORE,_AFTER = 34,14,6 # CSS pixels of the slider: its label, and what ipywidgets leaves free left and right of the track
+_SMOOTH = Grid(0, .99, .01) # its places are percents
 _TENTH = 'highest/10' # what the lowest rate of slice(highest) is called in its field
 
 class LRPicker(FigureBox):
@@ -445,7 +446,7 @@ class LRPicker(FigureBox):
         self._undo,self._redo = button('Undo', 'Take the last change back', self.undo, icon='undo'),button('Redo', 'Make it again', self.redo, icon='repeat')
         self._presets = [] if self._grouped else [button(k, '', partial(self.take, k)) for k in ('before unfreezing', 'after unfreezing')]
         self._offers = W.Dropdown(options=[''], description='take', style=wide, layout=dict(width='230px'))
-        self._beta = W.FloatSlider(0., min=0, max=.99, step=.01, description='smoothing', style=wide, layout=dict(width='300px'))
+        self._beta = W.IntSlider(0, min=0, max=_SMOOTH.last, description='smoothing, %', style=wide, layout=dict(width='300px'))
         self._slider.add_class('lrtools-slider')
         for w,f in ((self._slider, self._slid_to), (self._slide, self._hand_moved), (self._high, self._typed), (self._low, self._typed), (self._offers, self._offered), (self._beta, self._smoothed), (self._tabs, self._switched)):
             if w is not None: w.observe(f, 'value')
@@ -481,7 +482,7 @@ class LRPicker(FigureBox):
             offers = ('a suggestion …', ''), *((f'{k}: {fmt_lr(lr)}', k) for k,lr,*_ in self._rows[self.group] if lr)
             if self._offers.options!=offers: self._offers.options = offers
             self._offers.value = taken[0] if taken else ''
-            self._beta.value = self.beta
+            self._beta.value = _SMOOTH.place(self.beta)
             if self._tabs is not None: self._tabs.value = self.group
         finally: self._syncing = False
 
@@ -529,7 +530,7 @@ class LRPicker(FigureBox):
     def _smoothed(self, change):
         if self._syncing: return
         self.acted()
-        self.beta = change['new']
+        self.beta = _SMOOTH.turned(change['new'], self.beta)
 
     @guarded
     def _switched(self, change):

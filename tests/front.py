@@ -1,9 +1,12 @@
 "The browser's half of a figure box, without a browser: asks for frames, composites them as ipympl's script does, and sends what mouse, keys and controls would"
 import io, json
 
+import ipywidgets as W
 import numpy as np
 from PIL import Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from lrtools.box import _tree
 
 def update(widget, **state): return dict(content=dict(data=dict(method='update', state=state, buffer_paths=[])), buffers=[])
 def custom(**content): return dict(content=dict(data=dict(method='custom', content=content)), buffers=[])
@@ -119,3 +122,20 @@ class Front:
     def corner(self, width, height):
         "The corner of the canvas was dragged"
         self.send('resize', width=width, height=height); self.pump()
+
+# what a page sends of itself
+
+def snapped(w):
+    "The value of the slider `w`, brought to its steps, as a page does that shows it"
+    lo,hi,step,log = w.min,w.max,w.step or 1e-9,hasattr(w, 'base')
+    v = np.log(w.value)/np.log(w.base) if log else np.asarray(w.value)
+    at = np.clip(lo+np.round((v-lo)/step)*step, lo, hi)
+    if isinstance(w.value, tuple): return at.tolist()
+    return type(w.value)(w.base**at if log else at)
+
+def answer(box):
+    "The controls of `box` are shown: each slider sends where its page has put it, and each field and option what it is"
+    for w in _tree(box):
+        if hasattr(w, 'step') and hasattr(w, 'max'): send(w, value=snapped(w))
+        elif hasattr(w, 'index'): send(w, index=w.index)
+        elif isinstance(w, (W.Text, W.Checkbox)): send(w, value=w.value)

@@ -104,3 +104,69 @@ def test_without_ipympl(start):
     nb.press('pct_start', 'ArrowLeft', 2); nb.until(lambda: nb.eval("arg('pct_start')")==.23); nb.until(lambda: image.get_attribute('src')!=before)
     before = image.get_attribute('src')
     nb.press('n_epoch', 'ArrowRight'); nb.until(lambda: nb.eval('prev.plan[0].n_epoch')==3); nb.until(lambda: image.get_attribute('src')!=before)
+
+MANY = '''
+import random
+from IPython.display import display
+from lrtools.schedule import constant, poly, sgdr, warmup_cos
+from lrtools.curve import LRCurve, Sweep
+from lrtools.panel import FreezePanel
+from lrtools.picker import LRPicker
+rng = random.Random(5)
+def some():
+    rate,at = lambda lo=-7, hi=0: 10**rng.uniform(lo, hi), rng.uniform(.02, .45)
+    top = rng.choice([rate(), slice(rate()), slice(rate(-8, -5), rate(-4, 0)), [rate(), rate()]])
+    return rng.choice([lambda: one_cycle(top, div=rng.uniform(1, 300), div_final=rate(0, 7), pct_start=at), lambda: flat_cos(top, pct_start=at), lambda: warmup_cos(top, pct_start=at, lr_start=rate(-9, -7)),
+                       lambda: sgdr(top, rng.randint(1, 30), 1, rng.uniform(.6, 6)), lambda: poly(top, power=rng.uniform(.2, 9))])()
+scheds = [one_cycle(3e-3), constant(3e-4), one_cycle(7.6e-2), one_cycle(1e-3, pct_start=1/3), one_cycle(1e-3, div=7), sgdr(1e-3, 2, 1, cycle_mult=1.3), one_cycle(slice(1e-5, 3e-4)), *(some() for _ in range(10))]
+plans = [Plan([Phase(s, 13)]) for s in scheds]
+prevs = []
+def show(i, n=4): # controls and a picture: twenty canvases would take their time, and so many messages at once a server drops
+    with mock.patch.object(box, '_live_canvas', side_effect=ImportError('not here')): prevs.extend(SchedulePreview(p) for p in plans[i:i+n])
+    display(*prevs[i:])
+with learn.no_bar(), learn.no_logging(): learn.fit(1, 1/300)
+panel = FreezePanel(learn, slice(1.01e-5, 1/3e3))
+import numpy as np
+lrs = np.geomspace(1e-5, 1., 80)
+picker = LRPicker(LRCurve([Sweep(lrs[:,None], 2-1.5/(1+np.exp(-4*(np.log10(lrs)+2.3)))+8*np.clip(np.log10(lrs)+.6, 0, None)**2)], 80, (1e-5,), (1.,)))
+picker.lr,picker.beta = slice(1.234e-4, 5.67e-3),1/3
+hand = SchedulePreview(one_cycle(4.4e-3, pct_start=1/7, div=7))
+def untouched():
+    "Names of what is not as it was given"
+    odd = [repr(p) for p,q in zip(prevs, plans) if p.plan is not q or p._done or not p._undo.disabled or p._error.value]
+    if (picker.lr, picker.beta)!=(slice(1.234e-4, 5.67e-3), 1/3): odd.append(repr((picker, picker.beta)))
+    if panel.lr!=slice(1.01e-5, 1/3e3) or panel._chosen: odd.append(repr((panel, panel.lr)))
+    return odd
+'''
+
+def test_plans_are_not_changed_by_being_shown_whatever_their_values(start):
+    "Shown, saved, loaded anew and in a page of another width: every value is the one that was given, to the bit; a key that is pressed changes its argument and nothing else"
+    cells = [f'show({i})' for i in range(0, 17, 4)]+['display(picker, panel, hand)']
+    nb = start(MANY, cells)
+    for i in range(len(cells)): nb.run(2+i)
+    given = nb.eval("[f'{p.plan!r}' for p in prevs]")
+    turned = 0
+    def seen(): # what a page sends of itself it has sent before what a hand does afterwards
+        nonlocal turned
+        handles = nb.page.locator('.lrtools .noUi-handle')
+        nb.until(lambda: handles.count()>=nb.eval("sum(hasattr(w, 'step') for p in (*prevs, picker, panel, hand) for w in box._tree(p))"), 90)
+        mine = nb.page.locator('.lrtools').last.locator('.widget-inline-hbox', has=nb.page.get_by_text('pct_start', exact=True)).locator('.noUi-handle')
+        mine.focus(); nb.page.keyboard.press('ArrowRight'); turned += 1
+        nb.until(lambda: nb.eval("hand.plan[0].sched.args['pct_start']")==round(.14+turned/100, 2), 60)
+        nb.until(lambda: mine.get_attribute('aria-valuetext')==str(round(.14+turned/100, 2)), 60) # said as it is shown
+        assert nb.eval('untouched()')==[] and nb.eval("[f'{p.plan!r}' for p in prevs]")==given
+        assert nb.eval("hand.plan==Plan([Phase(one_cycle(4.4e-3, pct_start=hand.plan[0].sched.args['pct_start'], div=7), 3)])")
+    seen()
+    wide = nb.eval('hand._wide')
+    nb.page.set_viewport_size(dict(width=760, height=900))
+    nb.until(lambda: nb.eval('hand._wide')<wide, 60)
+    for i in range(nb.page.locator('.lrtools').count()): nb.page.locator('.lrtools').nth(i).scroll_into_view_if_needed()
+    seen()
+    nb.reload(); seen()
+    # a plan that comes from Python, and back to what was given by hand
+    nb.exec('plans[0] = prevs[0].plan = Plan([Phase(one_cycle(1.7e-4, div=33), 2)]); prevs[0]._done.clear(); prevs[0]._sync()'); given[0] = nb.eval("f'{prevs[0].plan!r}'"); seen()
+    undo = nb.page.locator('.lrtools').last.locator('button', has_text='Undo')
+    while nb.eval('len(hand._done)'):
+        n = nb.eval('len(hand._done)')
+        undo.click(); nb.until(lambda: nb.eval('len(hand._done)')<n)
+    assert nb.eval('hand.plan==Plan([Phase(one_cycle(4.4e-3, pct_start=1/7, div=7), 3)])')

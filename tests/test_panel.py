@@ -7,7 +7,7 @@ import numpy as np, pytest
 from PIL import Image
 from fastai.basics import L, params
 
-from front import Front, click, fresh, pick, send
+from front import Front, answer, click, fresh, pick, send
 from learners import CONFIGS, deep, quiet
 from state import changes, state
 from lrtools import box
@@ -348,3 +348,12 @@ def test_report_shows_itself(learn, monkeypatch):
     r._ipython_display_()
     (a,kw),(b,_) = shown
     assert image(a['image/png']).shape[1]==720 and kw['metadata']['image/png']['alt'].startswith('Parameter groups: 0: 0.0…1, 28 parameters, 8 of them trainable') and '| group |' in b['text/markdown'] and b['text/plain']==repr(r)
+
+@pytest.mark.parametrize('lr', [1.234e-3, slice(1.01e-5, 3.3e-3), [1/3e3, 1/7e3, 0.], None])
+def test_a_panel_is_not_changed_by_being_shown_whatever_its_rates(lr, tmp_path):
+    learn = deep(tmp_path, 3)
+    quiet(learn, 1, 1/300)
+    p = FreezePanel(learn, lr)
+    before = p.lr,p.freeze_to,p.code,p._chosen
+    for width in ('720', '480'): send(p._width, value=width); answer(p)
+    assert (p.lr,p.freeze_to,p.code,p._chosen)==before and p._apply.disabled and p._undo.disabled and not p._error.value

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 
 import lrtools.box, lrtools.picker, lrtools.views
 from curves import curve
-from front import Front, click, fresh, loser, pick, send
+from front import Front, answer, click, fresh, loser, pick, send
 from learners import boom, ctrl_c, fault, plain
 from lrtools.curve import GroupCurves, LRCurve, Sweep, exact_lr, fmt_lr
 from lrtools.picker import LRPicker
@@ -71,7 +71,7 @@ def agree(p, slider=.011, settled=True):
     assert (p.code=='')==(lr is None) and (lr is None or run(p.code)==(p.n_epoch, lr)) and escape(p.code) in p._code_box.value
     # controls
     a,b = np.log10(p._lim)
-    assert p._slider.min<=100*a<p._slider.min+1 and p._slider.max-1<100*b<=p._slider.max and p._beta.value==p.beta and (p._tabs is None or p._tabs.value==p.group)
+    assert p._slider.min<=100*a<p._slider.min+1 and p._slider.max-1<100*b<=p._slider.max and p._beta.value==round(100*p.beta) and (p._tabs is None or p._tabs.value==p.group)
     if own is None: assert fields(p)[1]==''
     else:
         lo,hi = ends(own)
@@ -135,7 +135,7 @@ class Hand:
             if between=='escape': f.key('kEscape')
             if between=='leave': f.leave()
             if between=='resize': send(p._width, value='320' if p._size[0]==300 else '300'); f.pump()
-            if between=='smooth': send(p._beta, value=.5)
+            if between=='smooth': send(p._beta, value=50)
             if between=='out': f.held = 0; f.move(*b)        # released where the canvas did not hear it
             if between=='peek': agree(p, slider=.03, settled=False)
         f.swipe(a, b, 3, happens)
@@ -165,7 +165,7 @@ class Hand:
         try: p.lr = lr
         except (TypeError, ValueError): assert (p.lr,p.code,tuple(p._choices),len(p._past))==was; return
         assert p.lr==lr
-    def beta(self, v): send(self.p._beta, value=v)
+    def beta(self, v): send(self.p._beta, value=round(100*v))
     def group(self, i):
         if self.p._grouped: pick(self.p._tabs, i)
     def width(self, w): send(self.p._width, value=w)
@@ -320,7 +320,7 @@ def test_a_live_picture_is_that_of_a_new_picker():
     "Nothing of what was done before is left on it"
     p,q = LRPicker(ONE),LRPicker(ONE)
     f = Front(p)
-    f.drag(1e-4, 1e-2); f.drag(1e-3, 1e-1); send(p._beta, value=.9); send(p._beta, value=0); f.click(1e-3); f.leave()
+    f.drag(1e-4, 1e-2); f.drag(1e-3, 1e-1); send(p._beta, value=90); send(p._beta, value=0); f.click(1e-3); f.leave()
     q.lr = p.lr
     assert (f.pixels()==Front(q).pixels()).all() and p.still()==q.still()
     q.lr = 1e-2
@@ -403,7 +403,7 @@ def test_what_is_heard():
     f.click(1e-3)
     assert [h[0] for h in heard].count('lr')==1==[h[0] for h in heard].count('code') and run(heard[-1][1] if heard[-1][0]=='code' else p.code)==(3, heard[-1][2])
     heard.clear()
-    p.lr = p.lr; send(p._beta, value=.5); f.move(*f.at(1e-2))
+    p.lr = p.lr; send(p._beta, value=50); f.move(*f.at(1e-2))
     assert not heard
 
 def test_an_observer_may_set_lr():
@@ -438,7 +438,7 @@ def test_an_error_of_an_observer(how, trait):
 def test_the_next_action_takes_the_error_away():
     p = LRPicker(ONE)
     f = Front(p)
-    acts = dict(click=lambda: f.click(1e-2), key=lambda: f.key('kArrowLeft'), slide=lambda: send(p._slider, value=[-400,-200]), type=lambda: send(p._high, value='3e-2'), button=lambda: click(p._presets[0]), beta=lambda: send(p._beta, value=.5))
+    acts = dict(click=lambda: f.click(1e-2), key=lambda: f.key('kArrowLeft'), slide=lambda: send(p._slider, value=[-400,-200]), type=lambda: send(p._high, value='3e-2'), button=lambda: click(p._presets[0]), beta=lambda: send(p._beta, value=50))
     for name,act in acts.items():
         send(p._high, value='abc')
         assert "&#x27;abc&#x27; is not a number" in p._error.value and float(p._high.value)==ends(p.lr)[1]
@@ -490,7 +490,7 @@ def test_without_a_canvas(monkeypatch):
     first = p._image.value
     assert 'Click' not in p._readout.value
     assert 'ipympl' in p._said.value
-    for act in (lambda: send(p._slider, value=[-400,-200]), lambda: send(p._high, value='3e-2'), lambda: click(p._presets[0]), lambda: pick(p._offers, 'valley'), lambda: click(p._undo), lambda: send(p._beta, value=.9), lambda: setattr(p, 'lr', 1e-4)):
+    for act in (lambda: send(p._slider, value=[-400,-200]), lambda: send(p._high, value='3e-2'), lambda: click(p._presets[0]), lambda: pick(p._offers, 'valley'), lambda: click(p._undo), lambda: send(p._beta, value=90), lambda: setattr(p, 'lr', 1e-4)):
         before = p._image.value
         act()
         assert p._image.value!=before and (image(p._image.value)==fresh(p)).all() and not p._error.value
@@ -518,7 +518,7 @@ def test_any_curve_is_shown_and_clicked(name):
     lr = choice_of(p)
     assert p._lim[0]<lr<p._lim[1] and f.at(lr)[0]==pytest.approx(f.share(.5)[0], abs=10)
     agree(p)
-    f.swipe(f.share(.3), f.share(.7)); f.key('kArrowLeft'); f.key('shift+kArrowRight'); send(p._beta, value=.9); f.move(*f.share(.2)); f.leave(); send(p._width, value='300'); f.pump()
+    f.swipe(f.share(.3), f.share(.7)); f.key('kArrowLeft'); f.key('shift+kArrowRight'); send(p._beta, value=90); f.move(*f.share(.2)); f.leave(); send(p._width, value='300'); f.pump()
     assert not p._error.value and (f.pixels()==fresh(p)).all()
     agree(p, .03)
     click(p._undo); click(p._redo)
@@ -582,7 +582,7 @@ def test_a_closed_picker_can_be_read_and_shown(shell):
 
 def controls(p):
     from lrtools.box import _tree
-    return [w for w in _tree(p) if isinstance(w, (W.Button, W.Text, W.Dropdown, W.ToggleButtons, W.FloatSlider, W.FloatRangeSlider, W.BoundedIntText)) and w.layout.display!='none']
+    return [w for w in _tree(p) if isinstance(w, (W.Button, W.Text, W.Dropdown, W.ToggleButtons, W.IntSlider, W.IntRangeSlider, W.BoundedIntText)) and w.layout.display!='none']
 
 @pytest.mark.parametrize('c', [ONE, GROUPS], ids=['one', 'groups'])
 def test_every_control_has_a_name(c, tmp_path):
@@ -769,3 +769,20 @@ def test_the_kept_picture_follows_the_choice(monkeypatch):
     lrtools.box._renew_stills()
     data,kw = shown[-1]
     assert kw['update'] and data['text/plain']==p.words() and (image(base64.b64decode(data['image/png']))==fresh(p)).all()
+
+# ---- shown, and no more
+
+@pytest.mark.parametrize('lr', [1.234e-3, 7.77e-5, slice(1.01e-5, 3.3e-3), slice(None, 2.34e-3), slice(1e-12, 50.), .010878819198710363])
+def test_a_choice_is_not_changed_by_being_shown_whatever_its_value(lr):
+    p = LRPicker(ONE)
+    p.lr,p.beta = lr,1/3
+    past = list(p._past)
+    for width in ('720', '480'): send(p._width, value=width); answer(p)
+    assert p.lr==lr and p.beta==1/3 and p._past==past and not p._error.value
+    send(p._beta, value=34); assert (p.lr, p.beta)==(lr, .34)
+    answer(p); assert (p.lr, p.beta)==(lr, .34)
+
+def test_choices_of_groups_are_not_changed_by_being_shown():
+    p = LRPicker(GROUPS)
+    p.lr = rates = [1.111e-3*10**-i for i in range(len(GROUPS))]
+    for p.group in range(len(GROUPS)): answer(p); assert p.lr==rates
