@@ -8,7 +8,12 @@ Docs: https://lrtools.github.io/lrtools/freezing.html.md"""
 __all__ = ['freeze_report', 'param_groups', 'HoldNorm', 'freeze_to', 'preview_freeze', 'preflight']
 
 # %% ../nbs/13_freezing.ipynb #c003
-import time, warnings
+import random, time, warnings
+from collections import deque
+from contextlib import contextmanager, nullcontext
+from copy import copy
+from functools import partial
+from types import FunctionType, MethodType
 
 import numpy as np
 import torch
@@ -19,7 +24,8 @@ from fastai.callback.training import BnFreeze, bn_types
 from .groups import FreezeDiff, FreezeReport, Layer, Norm, ParamGroup, ParamRecord, Preflight, _check_keep, _check_norm, _index, freeze_diff, frozen_to, holds, spike_risks
 from .range_test import _now, _opt_name, _per_group, _quiet, _ready
 from .schedule import Schedule, _check_lr
-from .snapshot import _memory, _packages, _walk, preserved
+from .snapshot import _copy_dict, _copy_globals, _interrupt_later, _memory, _on_cuda, _package, _packages, _walk, preserved
+from .words import cut, short
 
 # %% ../nbs/13_freezing.ipynb #c008
 _norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, *([nn.RMSNorm] if hasattr(nn, 'RMSNorm') else []))
@@ -28,21 +34,94 @@ def _is_norm(m):
     own = any(p is not None for p in m._parameters.values())
     return isinstance(m, _norms) or (hasattr(m, 'running_mean') or 'Norm' in type(m).__name__ and own) and not any(True for _ in m.children())
 
+@contextmanager
+def _undone(undo):
+    "Call the functions `undo` after the block, all of them, whatever happens in it; a Ctrl-C waits until that is done"
+    errors = []
+    with _interrupt_later():
+        try: yield
+        finally:
+            with torch.no_grad():
+                for f in undo:
+                    try: f()
+                    except Exception as e: errors.append(e) # the rest must still be undone
+    if errors: raise RuntimeError(cut(f"{len(errors)} of {len(undo)} parts of learn could not be put back; the first: {errors[0]!r}")) from errors[0]
+
+def _is_lazy(t): return isinstance(t, nn.parameter.UninitializedTensorMixin)
+
+def _note(t):
+    "A function that undoes what may happen to a tensor whose numbers stay: no copy of them is made"
+    if _is_lazy(t): return lambda: None # torch lets nothing be done to it yet
+    data,grad,leaf,rg = t.data,t.grad if t.is_leaf else None,t.is_leaf,t.requires_grad
+    def undo():
+        if t.data_ptr()!=data.data_ptr() or t.shape!=data.shape or t.dtype!=data.dtype or t.stride()!=data.stride(): t.data = data
+        if leaf and t.requires_grad!=rg: t.requires_grad_(rg)
+        if leaf and t.grad is not grad: t.grad = grad
+    return undo
+
+_loose = random.Random, torch.Generator, np.random.RandomState, np.random.Generator, list, dict, set, deque
+
+def _contents(cell):
+    try: return [cell.cell_contents]
+    except ValueError: return [] # not assigned yet
+
+def _put_cell(cell, v): cell.cell_contents = v
+
+def _put_name(names, k, v):
+    if names.get(k) is not v: names[k] = v
+
+def _reached(f):
+    "(objects that a function holds in its closure, its defaults and the global names it uses, functions that bind these names again)"
+    found,undo,seen,todo = [],[],set(),[f]
+    while todo:
+        o = todo.pop()
+        if id(o) in seen: continue
+        seen.add(id(o))
+        if isinstance(o, partial): todo += [o.func, *o.args, *o.keywords.values()]
+        elif isinstance(o, MethodType): todo += [o.__func__, o.__self__]
+        if not isinstance(o, FunctionType): found.append(o); continue
+        cells = [c for c in o.__closure__ or () if _contents(c)]
+        names = [k for k in o.__code__.co_names if isinstance(o.__globals__.get(k), (int, float, str, *_loose))]
+        undo += [partial(_put_cell, c, c.cell_contents) for c in cells]+[partial(_put_name, o.__globals__, k, o.__globals__[k]) for k in names]
+        todo += [*(c.cell_contents for c in cells), *(o.__defaults__ or ()), *(o.__kwdefaults__ or {}).values()]
+        found += [o.__globals__[k] for k in names]
+    return found,undo
+
+def _held_by(learn, fs, roots=(), skip=()):
+    "Functions that undo what happens to `roots` and to what the functions `fs` hold, but not to `skip`"
+    reached = [_reached(f) for f in fs]
+    found = [o for objects,_ in reached for o in objects]
+    walked,_ = _walk([*roots, *found], _packages(learn)|{_package(o) for o in found}-{'torch','builtins','functools'}, skip=skip)
+    return walked+[f for _,undo in reached for f in undo]
+
+def _tensors(learn): return [*learn.model.parameters(), *learn.model.buffers()]
+
+def _state_of_making(learn):
+    "Functions that undo what making an optimizer may do: to the learner, to `requires_grad`, to what `opt_func` and `splitter` hold, to random numbers"
+    tensors = _tensors(learn)
+    held = _held_by(learn, [learn.opt_func, learn.splitter], skip=[learn, *learn.model.modules(), *tensors])
+    return [*held, *map(_note, tensors), _copy_dict(vars(learn.model)), _copy_dict(vars(learn)), *_copy_globals(_on_cuda(learn))]
+
+_SMALL = 2**12 # Numbers of a tensor that is copied rather than noted
+
+def _state_of_modules(learn):
+    "Functions that undo what a `train()` may do outside of its stand-ins: to modules and what they hold, to tensors (the numbers of small ones), to random numbers"
+    big = [t for t in _tensors(learn) if _is_lazy(t) or t.numel()>_SMALL]
+    held = _held_by(learn, [m.train for m in learn.model.modules() if _own_train(m)], [learn.model], skip=big)
+    return [*held, *map(_note, big), *_copy_globals(_on_cuda(learn))]
+
+def _given(learn):
+    "The optimizer that `learn` was given ready made (`opt_func=OptimWrapper(opt=opt)`) and has not taken yet, or None"
+    return learn.opt_func if learn.opt is None and isinstance(learn.opt_func, OptimWrapper) else None
+
 def _lists(learn):
-    "(optimizer, its groups of parameters, whether the learner has it already, default rate). Otherwise one is made as the learner would, and dropped again"
-    if learn.opt is not None: return learn.opt,[list(ps) for ps in learn.opt.param_lists],True,learn.lr
-    lr,built = learn.lr,learn.opt_func if isinstance(learn.opt_func, OptimWrapper) else None
-    if built is not None: kept = built.opt.state,dict(built.state) # fastai clears it
-    try:
-        learn.create_opt()
+    "(optimizer, its groups of parameters, whether the learner has it already, default rate). Where there is none it is made as the learner would, and all that making it did is undone"
+    opt = learn.opt if learn.opt is not None else _given(learn)
+    if opt is not None: return opt,[list(ps) for ps in opt.param_lists],learn.opt is not None,learn.lr
+    with _undone(_state_of_making(learn)):
+        try: learn.create_opt()
+        except IndexError: return None,[],False,learn.lr # all is frozen, and the splitter takes what trains
         return learn.opt,[list(ps) for ps in learn.opt.param_lists],False,learn.lr
-    except IndexError: return None,[],False,lr # all is frozen, and the splitter takes what trains
-    finally:
-        learn.opt,learn.lr = None,lr
-        if built is not None:
-            built.opt.state = kept[0]
-            built.state.clear()
-            built.state.update(kept[1])
 
 def _owned(model, lists):
     "(group or None, name, module, {name: parameter} of its own, names of parameters that came before, whether this is its first group) for every layer, in the order of the model"
@@ -63,17 +142,39 @@ def _owned(model, lists):
     first = next((g for g,_,_,ps,*_ in res if ps and g is not None), None)
     return [(first if g is None and not ps and not old else g, name, m, ps, old, is_first) for g,name,m,ps,old,is_first in res]
 
+def _is_wrapped(m): return type(m).__name__=='OptimizedModule' and '_orig_mod' in m._modules # of `torch.compile(model)`; its class is not imported for this
+
+def _stand_in(o, made):
+    "`o` with modules and tensors replaced by ones that `train()` may change: modules with attributes of their own, tensors without numbers"
+    if _is_wrapped(o): return _stand_in(o._orig_mod, made)
+    if isinstance(o, MethodType): return MethodType(o.__func__, _stand_in(o.__self__, made))
+    if not isinstance(o, (nn.Module, torch.Tensor)) and not (isinstance(o, (dict, list, set)) and o): return o
+    if id(o) in made: return made[id(o)][1]
+    if isinstance(o, nn.Parameter): new = nn.Parameter(torch.empty_like(o, device='meta'), o.requires_grad)
+    elif isinstance(o, torch.Tensor): new = torch.empty_like(o, device='meta')
+    elif isinstance(o, nn.Module): new = object.__new__(type(o))
+    else: new = copy(o)
+    made[id(o)] = o,new # `o` is kept, so that its id stays its own
+    if isinstance(o, nn.Module): vars(new).update({k:_stand_in(v, made) for k,v in vars(o).items()}) # what is empty is shared: `_undone` brings it back
+    elif isinstance(o, dict): new.update({k:_stand_in(v, made) for k,v in o.items()})
+    elif isinstance(o, list): new[:] = [_stand_in(v, made) for v in o]
+    return new
+
+def _own_train(m): return type(m).train is not nn.Module.train or 'train' in vars(m)
+
 def _train_modes(learn):
-    "{module: mode} that `model.train()` gives; only asked where a module has its own `train`, and all of it taken back"
+    "{module: mode} that `model.train()` gives; only asked where a module has its own `train`, of stand-ins, and what it does elsewhere is undone"
     mods = list(learn.model.modules())
-    if all(type(m).train is nn.Module.train and 'train' not in vars(m) for m in mods) or any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in learn.model.parameters()): return {}
-    with torch.no_grad():
-        undo,_ = _walk([learn.model], _packages(learn))
+    if not any(map(_own_train, mods)) or any(map(_is_lazy, learn.model.parameters())): return {}
+    was,made = [m.training for m in mods],{}
+    with _undone(_state_of_modules(learn)):
         try:
-            learn.model.train()
-            return {m:m.training for m in mods}
-        finally:
-            for f in undo: f()
+            _stand_in(learn.model, made).train()
+            if was==[m.training for m in mods]: return {m:made[id(m)][1].training for m in mods if id(m) in made}
+        except Exception: pass # it looks at numbers, or cannot stand in; else its closure led to the model itself
+    with torch.no_grad(), _undone(_walk([learn.model], _packages(learn))[0]):
+        learn.model.train()
+        return {m:m.training for m in mods}
 
 def _norm_of(m, modes, held):
     tracks = getattr(m, 'running_mean', None) is not None
@@ -148,7 +249,7 @@ def _read(learn):
     trains = [any(p.requires_grad for p in ps) for ps in lists]
     def param(k, p, m):
         note = noted.get(p, {})
-        return ParamRecord(k, None if isinstance(p, nn.parameter.UninitializedTensorMixin) else tuple(p.shape), p.requires_grad, isinstance(m, norm_types), bool(note.get('force_train')), fastai and not note.get('do_wd', True), _grad(p) is not None, bool(_memory_of(opt, p)),
+        return ParamRecord(k, None if _is_lazy(p) else tuple(p.shape), p.requires_grad, isinstance(m, norm_types), bool(note.get('force_train')), fastai and not note.get('do_wd', True), _grad(p) is not None, bool(_memory_of(opt, p)),
                      fastai and not p.requires_grad and _grad(p) is not None)
     def held(g, m, ps):
         if bn and isinstance(m, bn_types) and not next((p.requires_grad for p in m.parameters()), True): return 'BnFreeze'
@@ -161,7 +262,7 @@ def _read(learn):
                           None if learn.wd is None else _each(learn.wd, len(groups), 'learn.wd'), n, last, top, date=_now())
     return report,[(g, name, m) for g,name,m,*_ in owned]
 
-def _grad(p): return None if isinstance(p, nn.parameter.UninitializedTensorMixin) else p.grad
+def _grad(p): return None if _is_lazy(p) else p.grad
 
 def _each(v, n, name):
     "`v`, a number, a slice or a list, for each of `n` groups, by fastai's rules"
@@ -271,7 +372,7 @@ def _hold(learn, norm):
 def _check_can(learn, lists):
     "Refuse what torch cannot freeze or unfreeze"
     grouped = {id(p) for ps in lists for p in ps}
-    lazy = [n for n,p in learn.model.named_parameters() if isinstance(p, nn.parameter.UninitializedTensorMixin) and id(p) in grouped]
+    lazy = [n for n,p in learn.model.named_parameters() if _is_lazy(p) and id(p) in grouped]
     if lazy: raise ValueError(f"learn.model has parameters without a shape yet ({', '.join(lazy[:3])}), which torch cannot freeze: run it on one batch first, `learn.model(learn.dls.one_batch()[0])`")
     whole = [n for n,p in learn.model.named_parameters() if not (p.is_floating_point() or p.is_complex())]
     if whole: raise ValueError(f"learn.model has parameters of whole numbers ({', '.join(whole[:3])}), which torch cannot train: make them buffers, `register_buffer`")
