@@ -125,14 +125,14 @@ def _lists(learn):
         except IndexError: return None,[],False,learn.lr # all is frozen, and the splitter takes what trains
         return learn.opt,[list(ps) for ps in learn.opt.param_lists],False,learn.lr
 
-_AVERAGES = 'cluster_size','embed_avg','embed','ema','_ema' # How codebooks call what they average over batches
+_AVERAGES = 'ema_','_ema_' # How names of what is averaged over batches begin
 
 def _moving_buffers(m):
     "Names of the buffers of a module that are known to move in training: vectors of spectral norm (both of torch's), averages of a codebook"
-    hooked = [f'{h.name}_{k}' for h in m._forward_pre_hooks.values() if type(h).__name__=='SpectralNorm' for k in 'uv']
-    named = ('_u','_v') if type(m).__name__=='_SpectralNorm' else [k for k in m._buffers if k.startswith(('ema_','_ema_'))]
-    averaged = [k for k in _AVERAGES if k in m._buffers] if {'cluster_size','embed_avg'}<={*m._buffers} else []
-    return tuple(dict.fromkeys(k for k in (*hooked, *named, *averaged) if m._buffers.get(k) is not None))
+    names = [f'{h.name}_{k}' for h in m._forward_pre_hooks.values() if type(h).__name__=='SpectralNorm' for k in 'uv']
+    if type(m).__name__=='_SpectralNorm': names += ['_u','_v']
+    if {'cluster_size','embed_avg'}<={*m._buffers}: names += ['cluster_size','embed_avg','embed']
+    return tuple(k for k,b in m._buffers.items() if b is not None and (k in names or k.startswith(_AVERAGES)))
 
 def _owned(model, lists, moved=None):
     "(group or None, name, module, {name: parameter} of its own, names of parameters that came before, whether this is its first group) for every layer, in the order of the model"
@@ -309,8 +309,8 @@ def _each(v, n, name):
 def _named(name, v, n):
     "Errors of the block as short ones that name the argument"
     try: yield
-    except (TypeError, ValueError, OverflowError) as e:
-        kind,text = TypeError if isinstance(e, TypeError) else ValueError,str(e)
+    except Exception as e: # an object's own `__repr__` or `__iter__` may raise anything
+        kind,text = ValueError if isinstance(e, (ValueError, OverflowError)) else TypeError,str(e)
         if name not in text or len(text)>LONGEST: text = f"{name}={short(v)}: expected a rate of 0 or more, and finite, a list with one for each of {_n(n, 'parameter group')}, or slice(lowest, highest)"
         raise kind(text) from None
 
@@ -618,8 +618,10 @@ def _phase_after(before, p):
 
 def _phase_line(p, rates, wd):
     "The phase `p` with one cycle of these rates, and with this weight decay, as code"
-    named = repr(replace(p, sched=constant(0.)))[len(f'Phase({constant(0.)!r}, {p.n_epoch}'):]
-    return f"Phase(one_cycle({rates}), {p.n_epoch}{wd}{named}"
+    rest = repr(replace(p, sched=_PLACE, wd=None if wd else p.wd)).removeprefix(f'Phase({_PLACE!r}, {p.n_epoch}')
+    return f"Phase(one_cycle({rates}), {p.n_epoch}{wd}{rest}"
+
+_PLACE = constant(0.) # Where another schedule is to stand
 
 def _frozen_phase_line(p, after, options):
     "The phase `p` that freezes with `options`, as code"

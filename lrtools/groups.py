@@ -142,6 +142,10 @@ class ParamGroup(_Counts):
         "'trainable', 'frozen', 'frozen but norm' (the weights of normalisation layers train on), 'partly trainable' or 'empty'"
         if self.trains!='part': return {'all': 'trainable', 'none': 'frozen', '': 'empty'}[self.trains]
         return 'frozen but norm' if all(p.trainable==p.norm for p in self._params) else 'partly trainable'
+    @property
+    def is_frozen(self):
+        "Whether it is frozen, weights of normalisation aside"
+        return self.state in ('frozen','frozen but norm')
 
 # %% ../nbs/04_groups.ipynb #c011
 @dataclass(frozen=True)
@@ -263,7 +267,7 @@ def _notes(r):
     if exempt and any(g.wd for g in r.groups): res.append(f"{_n(exempt, 'tensor')} (biases, normalisation) {'is' if exempt==1 else 'are'} exempt from weight decay.")
     shared = [f'{l.name}.{s}' for g in r.groups for l in g.layers for s in l.shared]
     if shared: res.append(f"Shared with an earlier layer, and counted there: {_names(shared)}.")
-    loose = [l for g in r.groups for l in g.layers if l.moving and not g.n_trainable]
+    loose = [l for g in r.groups for l in g.layers if l.moving and g.is_frozen]
     if loose:
         way = f"; `freeze_to(learn, {r.freeze_to}, norm='eval')` holds them" if r.freeze_to is not None and all(l.known for l in loose) else ''
         said = [f"{l.name or l.kind} ({_names(l.moving)})" for l in loose]
@@ -332,11 +336,23 @@ def from_json(cls:FreezeReport,
     s:str # JSON text
 )->FreezeReport:
     "The report that `to_json` wrote"
-    d = _unpack(json.loads(s), 'FreezeReport')
+    if not isinstance(s, (str, bytes)): raise TypeError(f"s={short(s)}: expected the JSON text that `to_json` wrote")
     try:
+        d = _unpack(json.loads(s), 'FreezeReport')
         groups = [ParamGroup(**{**g, 'layers': [_layer(l) for l in g['layers']]}) for g in d['groups']]
-        return cls(**{**d, 'groups': groups, 'outside': [_layer(l) for l in d['outside']]})
-    except (KeyError, TypeError) as e: raise ValueError(f"this is no whole FreezeReport: {e!r}") from None
+        report = cls(**{**d, 'groups': groups, 'outside': [_layer(l) for l in d['outside']]})
+        _try_out(report)
+        return report
+    except ValueError: raise
+    except Exception as e: raise ValueError(cut(f"s is no whole FreezeReport: {e!r}")) from None
+
+def _try_out(report):
+    "Show all of a report, such that damage is found when it is read, and not later"
+    repr(report)
+    for i,g in enumerate(report.groups):
+        if g.index!=i: raise ValueError(f"s is no whole FreezeReport: its group {i} says that it is group {short(g.index)}")
+        report.table(i)
+    frozen_to(report, 0)
 
 # %% ../nbs/04_groups.ipynb #c022
 NORMS = 'as is','train','eval' # What `freeze_to` can do with normalisation layers
@@ -469,7 +485,7 @@ def _said_buffers(a, b):
     for g,h in zip(a.groups, b.groups):
         was = {l.name:l.moving for l in g.layers}
         for m in h.layers:
-            old,frozen = was.get(m.name, ()),g.n_trainable and not h.n_trainable
+            old,frozen = was.get(m.name, ()),h.is_frozen and not g.is_frozen
             verb = 'start to move' if m.moving and not old else 'stop moving' if old and not m.moving else 'go on moving, though it is frozen' if m.moving and frozen else ''
             if verb: found.setdefault(verb, {}).setdefault(g.index, []).extend(m.buffers)
     for verb,by in found.items():
@@ -511,8 +527,7 @@ def _said_rates(a, b, rates):
 def _check_numbers(name, vs, n, what):
     "`vs` as a list of one number, 0 or more, for each of `n` groups"
     said = f"{name}={short(vs)}: expected {what} for each of {_n(n, 'parameter group')}, 0 or more"
-    if not isinstance(vs, (list, tuple, np.ndarray)): raise TypeError(said)
-    if not all(map(_is_number, vs)): raise TypeError(said)
+    if not isinstance(vs, (list, tuple, np.ndarray)) or isinstance(vs, np.ndarray) and not vs.ndim or not all(map(_is_number, vs)): raise TypeError(said)
     if len(vs)!=n or not all(0<=v<1e300 for v in vs): raise ValueError(said)
     return [float(v) for v in vs]
 
