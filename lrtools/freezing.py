@@ -8,7 +8,13 @@ Docs: https://lrtools.github.io/lrtools/freezing.html.md"""
 __all__ = ['freeze_report', 'param_groups', 'HoldNorm', 'freeze_to', 'preview_freeze', 'preflight']
 
 # %% ../nbs/13_freezing.ipynb #c003
-import time, warnings
+import random, time, warnings
+from collections import deque
+from contextlib import contextmanager, nullcontext
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from types import FunctionType, MethodType
 
 import numpy as np
 import torch
@@ -16,11 +22,13 @@ from torch import nn
 from fastai.basics import Callback, CancelBatchException, CancelEpochException, CancelFitException, Learner, Optimizer, OptimWrapper, TrainEvalCallback, find_bs, norm_bias_params, norm_types
 from fastai.callback.training import BnFreeze, bn_types
 
-from .groups import FreezeDiff, FreezeReport, Layer, Norm, ParamGroup, ParamRecord, Preflight, _check_keep, _check_norm, _index, freeze_diff, frozen_to, holds, spike_risks
+from .groups import NO_GROUPS, FreezeDiff, FreezeReport, Layer, Norm, ParamGroup, ParamRecord, Preflight, _check_keep, _check_norm, _index, _n, fitted, forgotten, freeze_diff, frozen_to, holds, risks, spike_risks, taken
 from .learner import check_together, fit_looking
+from .plan import Phase, Plan
 from .range_test import _now, _opt_name, _per_group, _quiet, _ready
-from .schedule import Schedule, _check_lr
-from .snapshot import _memory, _packages, _walk, preserved
+from .schedule import Schedule, _check_lr, constant
+from .snapshot import _copy_dict, _copy_globals, _interrupt_later, _memory, _on_cuda, _package, _packages, _walk, preserved
+from .words import LONGEST, cut, short
 
 # %% ../nbs/13_freezing.ipynb #c008
 _norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, *([nn.RMSNorm] if hasattr(nn, 'RMSNorm') else []))
@@ -29,25 +37,108 @@ def _is_norm(m):
     own = any(p is not None for p in m._parameters.values())
     return isinstance(m, _norms) or (hasattr(m, 'running_mean') or 'Norm' in type(m).__name__ and own) and not any(True for _ in m.children())
 
-def _lists(learn):
-    "(optimizer, its groups of parameters, whether the learner has it already, default rate). Otherwise one is made as the learner would, and dropped again"
-    if learn.opt is not None: return learn.opt,[list(ps) for ps in learn.opt.param_lists],True,learn.lr
-    lr,built = learn.lr,learn.opt_func if isinstance(learn.opt_func, OptimWrapper) else None
-    if built is not None: kept = built.opt.state,dict(built.state) # fastai clears it
-    try:
-        learn.create_opt()
-        return learn.opt,[list(ps) for ps in learn.opt.param_lists],False,learn.lr
-    except IndexError: return None,[],False,lr # all is frozen, and the splitter takes what trains
-    finally:
-        learn.opt,learn.lr = None,lr
-        if built is not None:
-            built.opt.state = kept[0]
-            built.state.clear()
-            built.state.update(kept[1])
+@contextmanager
+def _undone(undo):
+    "Call the functions `undo` after the block, all of them, whatever happens in it; a Ctrl-C waits until that is done"
+    errors = []
+    with _interrupt_later():
+        try: yield
+        finally:
+            with torch.no_grad():
+                for f in undo:
+                    try: f()
+                    except Exception as e: errors.append(e) # the rest must still be undone
+    if errors: raise RuntimeError(cut(f"{len(errors)} of {len(undo)} parts of learn could not be put back; the first: {errors[0]!r}")) from errors[0]
 
-def _owned(model, lists):
+def _is_lazy(t): return isinstance(t, nn.parameter.UninitializedTensorMixin)
+
+def _note(t):
+    "A function that undoes what may happen to a tensor whose numbers stay: no copy of them is made"
+    if _is_lazy(t): return lambda: None # torch lets nothing be done to it yet
+    data,grad,leaf,rg = t.data,t.grad if t.is_leaf else None,t.is_leaf,t.requires_grad
+    def undo():
+        if t.data_ptr()!=data.data_ptr() or t.shape!=data.shape or t.dtype!=data.dtype or t.stride()!=data.stride(): t.data = data
+        if leaf and t.requires_grad!=rg: t.requires_grad_(rg)
+        if leaf and t.grad is not grad: t.grad = grad
+    return undo
+
+_loose = random.Random, torch.Generator, np.random.RandomState, np.random.Generator, list, dict, set, deque
+
+def _contents(cell):
+    try: return [cell.cell_contents]
+    except ValueError: return [] # not assigned yet
+
+def _put_cell(cell, v): cell.cell_contents = v
+
+def _put_name(names, k, v):
+    if names.get(k) is not v: names[k] = v
+
+def _reached(f):
+    "(objects that a function holds in its closure, its defaults and the global names it uses, functions that bind these names again)"
+    found,undo,seen,todo = [],[],set(),[f]
+    while todo:
+        o = todo.pop()
+        if id(o) in seen: continue
+        seen.add(id(o))
+        if isinstance(o, partial): todo += [o.func, *o.args, *o.keywords.values()]
+        elif isinstance(o, MethodType): todo += [o.__func__, o.__self__]
+        if not isinstance(o, FunctionType): found.append(o); continue
+        cells = [c for c in o.__closure__ or () if _contents(c)]
+        names = [k for k in o.__code__.co_names if isinstance(o.__globals__.get(k), (int, float, str, *_loose))]
+        undo += [partial(_put_cell, c, c.cell_contents) for c in cells]+[partial(_put_name, o.__globals__, k, o.__globals__[k]) for k in names]
+        todo += [*(c.cell_contents for c in cells), *(o.__defaults__ or ()), *(o.__kwdefaults__ or {}).values()]
+        found += [o.__globals__[k] for k in names]
+    return found,undo
+
+def _held_by(learn, fs, roots=(), skip=()):
+    "Functions that undo what happens to `roots` and to what the functions `fs` hold, but not to `skip`"
+    reached = [_reached(f) for f in fs]
+    found = [o for objects,_ in reached for o in objects]
+    walked,_ = _walk([*roots, *found], _packages(learn)|{_package(o) for o in found}-{'torch','builtins','functools'}, skip=skip)
+    return walked+[f for _,undo in reached for f in undo]
+
+def _tensors(learn): return [*learn.model.parameters(), *learn.model.buffers()]
+
+def _state_of_making(learn):
+    "Functions that undo what making an optimizer may do: to the learner, to `requires_grad`, to what `opt_func` and `splitter` hold, to random numbers"
+    tensors = _tensors(learn)
+    held = _held_by(learn, [learn.opt_func, learn.splitter], skip=[learn, *learn.model.modules(), *tensors])
+    return [*held, *map(_note, tensors), _copy_dict(vars(learn.model)), _copy_dict(vars(learn)), *_copy_globals(_on_cuda(learn))]
+
+_SMALL = 2**12 # Numbers of a tensor that is copied rather than noted
+
+def _state_of_modules(learn):
+    "Functions that undo what a `train()` may do outside of its stand-ins: to modules and what they hold, to tensors (the numbers of small ones), to random numbers"
+    big = [t for t in _tensors(learn) if _is_lazy(t) or t.numel()>_SMALL]
+    held = _held_by(learn, [m.train for m in learn.model.modules() if _own_train(m)], [learn.model], skip=big)
+    return [*held, *map(_note, big), *_copy_globals(_on_cuda(learn))]
+
+def _given(learn):
+    "The optimizer that `learn` was given ready made (`opt_func=OptimWrapper(opt=opt)`) and has not taken yet, or None"
+    return learn.opt_func if learn.opt is None and isinstance(learn.opt_func, OptimWrapper) else None
+
+def _lists(learn):
+    "(optimizer, its groups of parameters, whether the learner has it already, default rate). Where there is none it is made as the learner would, and all that making it did is undone"
+    opt = learn.opt if learn.opt is not None else _given(learn)
+    if opt is not None: return opt,[list(ps) for ps in opt.param_lists],learn.opt is not None,learn.lr
+    with _undone(_state_of_making(learn)):
+        try: learn.create_opt()
+        except IndexError: return None,[],False,learn.lr # all is frozen, and the splitter takes what trains
+        return learn.opt,[list(ps) for ps in learn.opt.param_lists],False,learn.lr
+
+_AVERAGES = 'ema_','_ema_' # How names of what is averaged over batches begin
+
+def _moving_buffers(m):
+    "Names of the buffers of a module that are known to move in training: vectors of spectral norm (both of torch's), averages of a codebook"
+    names = [f'{h.name}_{k}' for h in m._forward_pre_hooks.values() if type(h).__name__=='SpectralNorm' for k in 'uv']
+    if type(m).__name__=='_SpectralNorm': names += ['_u','_v']
+    if {'cluster_size','embed_avg'}<={*m._buffers}: names += ['cluster_size','embed_avg','embed']
+    return tuple(k for k,b in m._buffers.items() if b is not None and (k in names or k.startswith(_AVERAGES)))
+
+def _owned(model, lists, moved=None):
     "(group or None, name, module, {name: parameter} of its own, names of parameters that came before, whether this is its first group) for every layer, in the order of the model"
     owner,seen,last,res = {},set(),None,[]
+    def is_beside(name, m): return _is_norm(m) or (_moving_buffers(m) if moved is None else name in moved)
     for i,ps in enumerate(lists):
         for p in ps: owner.setdefault(id(p), i)
     for name,m in model.named_modules():
@@ -57,24 +148,46 @@ def _owned(model, lists):
         by = {}
         for k,p in new.items(): by.setdefault(owner.get(id(p)), {})[k] = p
         if not by and old: by = {owner.get(id(mine[old[0]])): {}}
-        elif not by and _is_norm(m): by = {-1: {}} # belongs to its neighbour
+        elif not by and is_beside(name, m): by = {-1: {}} # belongs to its neighbour
         for j,(g,ps) in enumerate(by.items()):
             res.append((last if g==-1 else g, name, m, ps, [] if j else old, not j))
             if g!=-1: last = g
     first = next((g for g,_,_,ps,*_ in res if ps and g is not None), None)
     return [(first if g is None and not ps and not old else g, name, m, ps, old, is_first) for g,name,m,ps,old,is_first in res]
 
+def _is_wrapped(m): return type(m).__name__=='OptimizedModule' and '_orig_mod' in m._modules # of `torch.compile(model)`; its class is not imported for this
+
+def _stand_in(o, made):
+    "`o` with modules and tensors replaced by ones that `train()` may change: modules with attributes of their own, tensors without numbers"
+    if _is_wrapped(o): return _stand_in(o._orig_mod, made)
+    if isinstance(o, MethodType): return MethodType(o.__func__, _stand_in(o.__self__, made))
+    if not isinstance(o, (nn.Module, torch.Tensor)) and not (isinstance(o, (dict, list, set)) and o): return o
+    if id(o) in made: return made[id(o)][1]
+    if isinstance(o, nn.Parameter): new = nn.Parameter(torch.empty_like(o, device='meta'), o.requires_grad)
+    elif isinstance(o, torch.Tensor): new = torch.empty_like(o, device='meta')
+    elif isinstance(o, nn.Module): new = object.__new__(type(o))
+    else: new = copy(o)
+    made[id(o)] = o,new # `o` is kept, so that its id stays its own
+    if isinstance(o, nn.Module): vars(new).update({k:_stand_in(v, made) for k,v in vars(o).items()}) # what is empty is shared: `_undone` brings it back
+    elif isinstance(o, dict): new.update({k:_stand_in(v, made) for k,v in o.items()})
+    elif isinstance(o, list): new[:] = [_stand_in(v, made) for v in o]
+    return new
+
+def _own_train(m): return type(m).train is not nn.Module.train or 'train' in vars(m)
+
 def _train_modes(learn):
-    "{module: mode} that `model.train()` gives; only asked where a module has its own `train`, and all of it taken back"
+    "{module: mode} that `model.train()` gives; only asked where a module has its own `train`, of stand-ins, and what it does elsewhere is undone"
     mods = list(learn.model.modules())
-    if all(type(m).train is nn.Module.train and 'train' not in vars(m) for m in mods) or any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in learn.model.parameters()): return {}
-    with torch.no_grad():
-        undo,_ = _walk([learn.model], _packages(learn))
+    if not any(map(_own_train, mods)) or any(map(_is_lazy, learn.model.parameters())): return {}
+    was,made = [m.training for m in mods],{}
+    with _undone(_state_of_modules(learn)):
         try:
-            learn.model.train()
-            return {m:m.training for m in mods}
-        finally:
-            for f in undo: f()
+            _stand_in(learn.model, made).train()
+            if was==[m.training for m in mods]: return {m:made[id(m)][1].training for m in mods if id(m) in made}
+        except Exception: pass # it looks at numbers, or cannot stand in; else its closure led to the model itself
+    with torch.no_grad(), _undone(_walk([learn.model], _packages(learn))[0]):
+        learn.model.train()
+        return {m:m.training for m in mods}
 
 def _norm_of(m, modes, held):
     tracks = getattr(m, 'running_mean', None) is not None
@@ -83,7 +196,7 @@ def _norm_of(m, modes, held):
                 'its module' if still else held)
 
 def _check_groups(n):
-    if not n: raise ValueError("learn has no parameter groups: all parameters were frozen when its optimizer was to be made; `learn.model.requires_grad_(True)` first")
+    if not n: raise ValueError(NO_GROUPS)
 
 def _has(learn, cls): return any(isinstance(cb, cls) for cb in learn.cbs)
 
@@ -113,10 +226,20 @@ def _memories(learn, opt, lists, created):
 
 def _trained_lrs(learn):
     "Rates that the recorder has of the last fit. A sweep of `lr_find` is no fit: its rates grow by one factor"
-    lrs = np.array([float(v) for v in getattr(getattr(learn, 'recorder', None), 'lrs', [])])
-    if len(lrs)<3 or (lrs<=0).any(): return lrs
+    lrs = _recorded(learn)
+    if not len(lrs) or (lrs<=0).any(): return lrs
+    if len(lrs)==1: return lrs if learn.opt is not None and lrs[0]>_SWEEP and lrs[0]==_hyper(learn.opt.hypers[-1], 'lr') else lrs[:0]
     f = lrs[1:]/lrs[:-1]
-    return lrs[:0] if f.min()>1.001 and np.allclose(f, f[0], rtol=1e-4) else lrs
+    return lrs[:0] if f.min()>1.001 and np.allclose(f, f[0], rtol=1e-4) else lrs # of two that grow, nobody knows: they may be a sweep that ended early
+
+_SWEEP = 1e-6 # A first rate up to this is one of `lr_find` rather than of a fit
+
+def _recorded(learn): return np.array([float(v) for v in getattr(getattr(learn, 'recorder', None), 'lrs', [])])
+
+def _standing(learn, opt):
+    "Rates at which an optimizer stands that has a memory and no record: the last that it stepped at"
+    stepped = any(_memory_of(opt, p) for ps in opt.param_lists for p in ps)
+    return tuple(float(h['lr']) for h in opt.hypers) if stepped and not len(_recorded(learn)) else ()
 
 def _last_fit(learn, opt):
     "How many batches it had, last and highest rate of every group: the recorder knows only those of the last group, the others keep their ratio"
@@ -125,7 +248,7 @@ def _last_fit(learn, opt):
     if history and 'recording' in [cb.name for cb in learn.cbs]: # `record` keeps the rates of all groups, and no sweeps
         f = history.last
         if f is not None and f.lrs.shape[1]==len(opt.hypers): return len(f),tuple(f.lrs[-1].tolist()),tuple(f.lrs.max(0).tolist())
-    if not len(lrs): return 0,(),()
+    if not len(lrs): return 0,_standing(learn, opt),()
     now = [float(h['lr']) for h in opt.hypers]
     of = lambda v: tuple(float(v*h/now[-1]) if now[-1] else float(v) for h in now)
     return len(lrs),of(lrs[-1]),of(lrs.max())
@@ -140,41 +263,78 @@ def _check_learner(learn):
     if not isinstance(learn, Learner): raise TypeError(f"learn is a {type(learn).__name__}: expected a fastai `Learner`")
     if not isinstance(learn.model, nn.Module): raise TypeError(f"learn.model is a {type(learn.model).__name__}: expected a torch `nn.Module`")
 
-def _read(learn):
-    "The report, not measured, and its layers as modules: (group, name, module)"
+def _noted(learn, opt, created):
+    "What fastai notes of each parameter, or will note when the learner takes an optimizer that it was given"
+    if opt is None or created or _given(learn) is None: return {} if opt is None else _states(opt)[1]
+    forced = norm_bias_params(learn.model, with_bias=False) if learn.train_bn else []
+    return {**opt.state, **{p:{**opt.state.get(p, {}), 'force_train': True} for p in forced}}
+
+def _read(learn, moved=None):
+    "The report, not measured but for names of buffers that `moved` in each module, and its layers as modules: (group, name, module)"
     _check_learner(learn)
     opt,lists,created,lr = _lists(learn)
     fastai,modes,hold,bn = isinstance(opt, Optimizer),_train_modes(learn),_has(learn, HoldNorm),_has(learn, BnFreeze)
-    noted = {} if opt is None else _states(opt)[1]
+    noted = _noted(learn, opt, created)
     trains = [any(p.requires_grad for p in ps) for ps in lists]
     def param(k, p, m):
         note = noted.get(p, {})
-        return ParamRecord(k, None if isinstance(p, nn.parameter.UninitializedTensorMixin) else tuple(p.shape), p.requires_grad, isinstance(m, norm_types), bool(note.get('force_train')), fastai and not note.get('do_wd', True), _grad(p) is not None, bool(_memory_of(opt, p)),
+        return ParamRecord(k, None if _is_lazy(p) else tuple(p.shape), p.requires_grad, isinstance(m, norm_types), bool(note.get('force_train')), fastai and not note.get('do_wd', True), _grad(p) is not None, bool(_memory_of(opt, p)),
                      fastai and not p.requires_grad and _grad(p) is not None)
     def held(g, m, ps):
         if bn and isinstance(m, bn_types) and not next((p.requires_grad for p in m.parameters()), True): return 'BnFreeze'
         return 'HoldNorm' if hold and g is not None and getattr(m, 'running_mean', None) is not None and holds(g, len(lists), trains[g]) else ''
-    owned = _owned(learn.model, lists)
-    layers = [(g, Layer(name, type(m).__name__, [param(k, p, m) for k,p in ps.items()], old, _norm_of(m, modes, held(g, m, ps)) if is_first and _is_norm(m) else None)) for g,name,m,ps,old,is_first in owned]
+    def layer(g, name, m, ps, old, is_first):
+        norm = _norm_of(m, modes, held(g, m, ps)) if is_first and _is_norm(m) else None
+        known = _moving_buffers(m) if is_first else ()
+        buffers = known if moved is None else tuple(moved.get(name, ())) if is_first else ()
+        still = '' if moved is not None or not known else 'its module' if not modes.get(m, True) else 'HoldNorm' if hold and g is not None and not trains[g] else ''
+        return Layer(name, type(m).__name__, [param(k, p, m) for k,p in ps.items()], old, norm, buffers=buffers, known=bool(buffers) and {*buffers}<={*known}, still=still)
+    owned = _owned(learn.model, lists, moved)
+    layers = [(g, layer(g, *rest)) for g,*rest in owned]
     groups = [ParamGroup(i, [l for g,l in layers if g==i], *(_hyper(opt.hypers[i], k) for k in ('lr','mom','wd')), *memory) for i,memory in enumerate(_memories(learn, opt, lists, created))]
     n,last,top = _last_fit(learn, opt)
-    report = FreezeReport(groups, [l for g,l in layers if g is None], _opt_name(learn, opt), created, _adaptive(opt), opt.frozen_idx if created else None, hold, bn, _each(lr, len(groups), 'learn.lr'),
+    report = FreezeReport(groups, [l for g,l in layers if g is None], _opt_name(learn, opt), created, _given(learn) is not None, _adaptive(opt), opt.frozen_idx if created else None, hold, bn, _each(lr, len(groups), 'learn.lr'),
                           None if learn.wd is None else _each(learn.wd, len(groups), 'learn.wd'), n, last, top, date=_now())
     return report,[(g, name, m) for g,name,m,*_ in owned]
 
-def _grad(p): return None if isinstance(p, nn.parameter.UninitializedTensorMixin) else p.grad
+def _grad(p): return None if _is_lazy(p) else p.grad
 
 def _each(v, n, name):
     "`v`, a number, a slice or a list, for each of `n` groups, by fastai's rules"
-    _check_lr(v, name, zero=True)
-    return tuple(_per_group(v, n, name)) if n else ()
+    if hasattr(v, '__next__'): raise TypeError(f"{name}={short(v)}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
+    with _named(name, v, n):
+        _check_lr(v, name, zero=True)
+        return tuple(_per_group(v, n, name)) if n else ()
+
+@contextmanager
+def _named(name, v, n):
+    "Errors of the block as short ones that name the argument"
+    try: yield
+    except Exception as e: # an object's own `__repr__` or `__iter__` may raise anything
+        kind,text = ValueError if isinstance(e, (ValueError, OverflowError)) else TypeError,str(e)
+        if name not in text or len(text)>LONGEST: text = f"{name}={short(v)}: expected a rate of 0 or more, and finite, a list with one for each of {_n(n, 'parameter group')}, or slice(lowest, highest)"
+        raise kind(text) from None
 
 # %% ../nbs/13_freezing.ipynb #c010
+_STATISTICS = 'running_mean','running_var','num_batches_tracked'
+
+def _is_same(a, b):
+    "Whether a buffer is the one before, NaN included"
+    if a is None or a.shape!=b.shape or a.dtype!=b.dtype: return False
+    return torch.equal(a, b) or a.is_floating_point() and torch.allclose(a, b, 0, 0, equal_nan=True)
+
+def _eagerly():
+    "A block in which compiled models run as they are written: only so are hooks called, and is it known which layer keeps what"
+    if hasattr(torch.compiler, 'set_stance'): return torch.compiler.set_stance('force_eager')
+    return nullcontext()
+
+def _is_compiled(m): return _is_wrapped(m) or getattr(m, '_compiled_call_impl', None) is not None
+
 class _Measure(Callback):
     "Count what two batches need: memory in the first, time in the second"
     name,order,run_valid = 'lr_finder',1000,False # fastai's trackers and loggers stand down
     def __init__(self, layers):
-        self.layers,self.saved,self.grads,self.moved,self.n = layers,{},{},{},0
+        self.layers,self.saved,self.grads,self.moved,self.names,self.n = layers,{},{},{},{},0
 
     def before_batch(self):
         self.n += 1
@@ -185,6 +345,7 @@ class _Measure(Callback):
         params = {t.untyped_storage().data_ptr() for t in [*self.model.parameters(), *self.model.buffers()]}
         self.kept,self.now,self.bs = set(params),0,find_bs(self.yb if len(self.yb) else self.xb)
         self.stats = {i:m.running_mean.clone() for i,(*_,m) in enumerate(self.layers) if getattr(m, 'running_mean', None) is not None}
+        self.others = {name:(m, {k:b.clone() for k,b in m._buffers.items() if b is not None and not (_is_norm(m) and k in _STATISTICS)}) for name,m in self.model.named_modules()}
         at = lambda i: lambda *_: setattr(self, 'now', i)
         self.hooks = [m.register_forward_pre_hook(at(i)) for i,(*_,m) in enumerate(self.layers)]
         self.graph = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda t: t)
@@ -208,6 +369,7 @@ class _Measure(Callback):
         if self.n==1:
             own = lambda m: [p for p in m._parameters.values() if p is not None and p.requires_grad and p.grad is not None]
             self.grads = {i:sum(p.grad.numel()*p.grad.element_size() for p in own(m)) for i,(*_,m) in enumerate(self.layers)}
+            self.names = {name:ks for name,(m,was) in self.others.items() if (ks := [k for k,b in was.items() if not _is_same(m._buffers.get(k), b)])}
             self.moved = {i:not torch.equal(self.layers[i][-1].running_mean, s) for i,s in self.stats.items()}
             raise CancelBatchException()
         self._sync()
@@ -221,27 +383,31 @@ class _Measure(Callback):
 def _measured(learn, report, layers):
     "`report` with what two batches needed"
     check_together(learn)
-    with preserved(learn):
+    if any(map(_is_compiled, learn.model.modules())) and not hasattr(torch.compiler, 'set_stance'): raise ValueError("measure=True: learn.model is compiled, and this torch cannot run it as it is written for once; ask without it, or update torch to 2.6")
+    with preserved(learn), _eagerly():
         _ready(learn)
         _quiet(learn)
         cb = _Measure(layers)
         try: fit_looking(learn, 3, cb) # the callback ends it
         finally: cb.close()
     if not hasattr(cb, 'seconds'): raise ValueError("no backward pass came to its end: a callback of the learner cancels batches or the fit")
+    report,_ = _read(learn, cb.names)
     of = {}
     for i,(g,name,_) in enumerate(layers): of[g, name] = i
     def layer(g, l):
-        i = of[g, l.name]
-        return Layer(l.name, l.kind, l.params, l.shared, l.norm and Norm(**{**vars(l.norm), 'moved': cb.moved.get(i, False)}), cb.saved.get(i, 0), cb.grads.get(i, 0))
-    groups = [ParamGroup(**{**vars(g), 'layers': [layer(g.index, l) for l in g.layers]}) for g in report.groups]
-    return FreezeReport(**{**vars(report), 'groups': groups, 'outside': [layer(None, l) for l in report.outside], 'seconds': cb.seconds, 'bs': cb.bs})
+        i = of.get((g, l.name))
+        return replace(l, norm=l.norm and replace(l.norm, moved=cb.moved.get(i, False)), n_saved=cb.saved.get(i, 0), n_grad=cb.grads.get(i, 0))
+    groups = [replace(g, layers=[layer(g.index, l) for l in g.layers]) for g in report.groups]
+    return replace(report, groups=groups, outside=[layer(None, l) for l in report.outside], seconds=cb.seconds, bs=cb.bs)
 
 def freeze_report(
     learn:Learner, # Any fastai learner, with an optimizer or without; it is only looked at
     measure:bool=False # Take two batches through the model, inside `preserved`, and count time and memory
 )->FreezeReport:
-    """What of `learn` trains, at which rate, what normalisation does, and what the optimizer remembers, read from parameters, modules and optimizer.
+    """What of `learn` trains, at which rate, what normalisation does, and what the optimizer remembers, read from parameters, modules and optimizer. Which other buffers move in training
+    cannot be read: those of spectral norm and codebooks are known by their kind, all others are seen with `measure`.
     TypeError for what is no learner; with `measure` ValueError for a learner that cannot train."""
+    if not isinstance(measure, bool): raise TypeError(f"measure={short(measure)}: expected True or False")
     report,layers = _read(learn)
     return _measured(learn, report, layers) if measure else report
 
@@ -254,13 +420,15 @@ def param_groups(
 
 # %% ../nbs/13_freezing.ipynb #c012
 class HoldNorm(Callback):
-    "Keep running statistics still through training: in frozen groups, and in all groups but the last. Added and removed by `freeze_to(learn, n, norm=…)`"
+    "Keep running statistics still through training: in frozen groups, and in all groups but the last; and in frozen groups other buffers that are known to move. Added and removed by `freeze_to(learn, n, norm=…)`"
     run_after = TrainEvalCallback
     def before_train(self):
         lists = self.learn.opt.param_lists
         trains = [any(p.requires_grad for p in ps) for ps in lists]
         for g,_,m,*_ in _owned(self.model, lists):
-            if g is not None and getattr(m, 'running_mean', None) is not None and holds(g, len(lists), trains[g]): m.eval()
+            if g is None: continue
+            if getattr(m, 'running_mean', None) is not None and holds(g, len(lists), trains[g]): m.eval()
+            elif not trains[g] and _moving_buffers(m): m.training = False # of a module that may have children, which go on
 
 def _hold(learn, norm):
     "Have normalisation train, or hold it"
@@ -273,16 +441,22 @@ def _hold(learn, norm):
 def _check_can(learn, lists):
     "Refuse what torch cannot freeze or unfreeze"
     grouped = {id(p) for ps in lists for p in ps}
-    lazy = [n for n,p in learn.model.named_parameters() if isinstance(p, nn.parameter.UninitializedTensorMixin) and id(p) in grouped]
+    lazy = [n for n,p in learn.model.named_parameters() if _is_lazy(p) and id(p) in grouped]
     if lazy: raise ValueError(f"learn.model has parameters without a shape yet ({', '.join(lazy[:3])}), which torch cannot freeze: run it on one batch first, `learn.model(learn.dls.one_batch()[0])`")
     whole = [n for n,p in learn.model.named_parameters() if not (p.is_floating_point() or p.is_complex())]
     if whole: raise ValueError(f"learn.model has parameters of whole numbers ({', '.join(whole[:3])}), which torch cannot train: make them buffers, `register_buffer`")
+
+def _take(learn, keep_state):
+    "Make the optimizer of `learn`. One that it was given ready made keeps its memory if asked for; fastai clears it"
+    memory = None if _given(learn) is None else _given(learn).opt.state
+    learn.create_opt()
+    if keep_state and memory is not None: learn.opt.opt.state = memory
 
 def freeze_to(
     learn:Learner, # Changed in place
     n:int, # First group that trains; negative: counted from the end; as many as there are groups: all are frozen
     keep_state:bool=False, # Keep the optimizer's memory, which fastai clears
-    norm:str='as is' # 'eval': hold running statistics of all groups but the last and of frozen ones (of the only group, too: wrong for a network that is trained from scratch), and freeze the weights of normalisation in frozen groups; 'train': let both move; 'as is': as it was before
+    norm:str='as is' # 'eval': hold running statistics of all groups but the last and of frozen ones (of the only group, too: wrong for a network that is trained from scratch) and, in frozen groups, the vectors of spectral norm and the averages of codebooks, and freeze the weights of normalisation in frozen groups; 'train': let both move; 'as is': as it was before
 )->None:
     """Freeze the parameter groups before `n` and train the others. What `norm` says lasts through fits, until it is called with another.
     ValueError for a group that is not there, before anything has changed."""
@@ -292,7 +466,7 @@ def freeze_to(
     _,lists,*_ = _lists(learn)
     n = _index(n, len(lists))
     _check_can(learn, lists)
-    if learn.opt is None: learn.create_opt()
+    if learn.opt is None: _take(learn, keep_state)
     if norm!='as is': _hold(learn, norm)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Freezing .* groups') # that all is frozen was asked for
@@ -314,7 +488,8 @@ _OWN = 'frozen_idx','count','slow_weights' # Attributes of an optimizer; the las
 class _Frozen:
     "`freeze_to`, such that `restore` takes it back. Tensors are kept, not copied: `freeze_to` drops them, and does not write to them"
     def __init__(self, learn, n, keep_state=False, norm='as is'):
-        self.learn,self.opt,self.lr,self.cbs,self.away = learn,learn.opt,learn.lr,list(learn.cbs),{}
+        self.learn,self.had,self.lr,self.cbs,self.away = learn,learn.opt is not None,learn.lr,list(learn.cbs),{}
+        self.opt = learn.opt if self.had else _given(learn)
         self.params = [(p, p.requires_grad, p.grad) for p in learn.model.parameters()]
         holders = [] if self.opt is None else [self.opt, *([self.opt.opt] if isinstance(self.opt, OptimWrapper) else [])]
         self.states = [(o, o.state, [(p, d, dict(d)) for p,d in o.state.items()]) for o in holders]
@@ -351,8 +526,8 @@ class _Frozen:
         for cb in {*learn.cbs}^{*self.cbs}:
             if isinstance(cb, HoldNorm): (learn.add_cb if cb in self.cbs else learn.remove_cb)(cb)
         if {*learn.cbs}=={*self.cbs}: learn.cbs[:] = self.cbs # in their order
-        if self.opt is None and not trained: learn.opt,learn.lr = None,self.lr
-        if self.opt is None or opt is not self.opt: return self.opt is None and not trained
+        if not self.had and not trained: learn.opt,learn.lr = None,self.lr
+        if self.opt is None or opt is not self.opt: return not self.had and not trained
         for k in _OWN:
             if k in self.own and (k=='frozen_idx' or not trained): setattr(opt, k, self.own[k])
             elif k not in self.own and not trained: vars(opt).pop(k, None)
@@ -371,19 +546,21 @@ class _Frozen:
 # %% ../nbs/13_freezing.ipynb #c019
 def _rates_of(v, n, name):
     "Rates of a fit, shape (steps, n): of a schedule at 101 even positions, of rates once"
-    if isinstance(v, Schedule): v = v.for_groups(n)
-    if not callable(v):
-        _check_lr(v, name, zero=True)
-        return np.array([_per_group(v, n, name)])
-    rows = []
-    for pos in np.linspace(0, 1, 101):
-        row = v(float(pos))
-        try: row = np.atleast_1d(np.asarray(row.detach().cpu() if isinstance(row, torch.Tensor) else row, float))
-        except (TypeError, ValueError): raise TypeError(f"{name} gives {row!r} at {pos:g}: expected a rate, or one for each parameter group") from None
-        if row.ndim!=1 or len(row) not in (1, n): raise ValueError(f"{name} gives {row.tolist()} at {pos:g}: expected one rate, or {n} for {n} parameter groups")
-        if not np.isfinite(row).all() or (row<0).any(): raise ValueError(f"{name} gives {row.tolist()} at {pos:g}: a rate is 0 or more, and finite")
-        rows.append(np.broadcast_to(row, n))
-    return np.array(rows)
+    if isinstance(v, Schedule):
+        with _named(name, v, n): v = v.for_groups(n)
+    if not callable(v): return np.array([_each(v, n, name)])
+    return np.array([_row(v, float(pos), n, name) for pos in np.linspace(0, 1, 101)])
+
+def _row(f, pos, n, name):
+    "The rates that a function gives at one position, shape (n,)"
+    try: row = f(pos)
+    except Exception as e: raise TypeError(cut(f"{name}={short(f)} fails at {pos:g}: {e!r}; expected a function of the position in [0, 1] that gives a rate, or one for each parameter group")) from e
+    said = f"{name} gives {short(row)} at {pos:g}"
+    try: res = np.atleast_1d(np.asarray(row.detach().cpu() if isinstance(row, torch.Tensor) else row, float))
+    except (TypeError, ValueError, OverflowError): raise TypeError(f"{said}: expected a rate, or one for each parameter group") from None
+    if res.ndim!=1 or len(res) not in (1, n): raise ValueError(f"{said}: expected one rate, or {n} for {n} parameter groups")
+    if not np.isfinite(res).all() or (res<0).any(): raise ValueError(f"{said}: a rate is 0 or more, and finite")
+    return np.broadcast_to(res, n)
 
 def preview_freeze(
     learn:Learner, # Any fastai learner; it is only looked at
@@ -396,19 +573,65 @@ def preview_freeze(
     before = freeze_report(learn)
     after = frozen_to(before, n, keep_state, norm)
     _check_can(learn, _lists(learn)[1])
-    return freeze_diff(before, after, _rates_of(before.lr if lr is None else lr, len(before.groups), 'lr')[0].tolist())
+    return freeze_diff(before, after, _each(before.lr if lr is None else lr, len(before.groups), 'lr'))
 
 def preflight(
     learn:Learner, # Any fastai learner; it is only looked at
-    sched_or_lr=None, # A schedule such as `one_cycle(1e-3)`, or another function of the position in [0, 1] that gives a rate, or one per group; or rates for a flat `fit`. None: `learn.lr`
-    freeze_to:int|None=None, # Look at a fit after `freeze_to(learn, freeze_to, keep_state, norm)`; None: at a fit now
+    sched_or_lr=None, # A schedule such as `one_cycle(1e-3)`, or another function of the position in [0, 1] that gives a rate, or one per group; or rates for a flat `fit`; or a `Plan` or a `Phase`, all of whose fits are looked at. None: `learn.lr`
+    freeze_to:int|None=None, # Look at a fit after `freeze_to(learn, freeze_to, keep_state, norm)`; None: at a fit now. A plan says it itself, and the three after it
     keep_state:bool=False, # As for `freeze_to`
     norm:str='as is', # As for `freeze_to`
     wd:float|list|None=None # Weight decay that the fit is given; None: `learn.wd`
 )->Preflight:
-    "What in the coming fit is known to make the loss spike, worst first. ValueError for rates or groups that cannot be right"
+    "What in the coming fit, or in those of a plan, is known to make the loss spike, worst first. ValueError for rates or groups that cannot be right"
+    _check_keep(keep_state)
+    _check_norm(norm)
     before = freeze_report(learn)
+    n = len(before.groups)
+    _check_groups(n)
+    if isinstance(sched_or_lr, (Plan, Phase)):
+        if freeze_to is not None or keep_state or norm!='as is' or wd is not None: raise ValueError("freeze_to, keep_state, norm, wd: a plan says itself what its phases do; leave them out, or give a schedule")
+        return _preflight_plan(learn, before, sched_or_lr)
     if freeze_to is None and (keep_state or norm!='as is'): raise ValueError(f"keep_state={keep_state}, norm={norm!r}: they are options of freezing; give `freeze_to`, too")
-    after = before if freeze_to is None else frozen_to(before, freeze_to, keep_state, norm)
-    lrs = _rates_of(before.lr if sched_or_lr is None else sched_or_lr, len(before.groups), 'sched_or_lr')
-    return spike_risks(before, after, lrs, before.wd if wd is None else _each(wd, len(before.groups), 'wd'), keep_state, norm)
+    after = taken(before) if freeze_to is None else frozen_to(before, _index(freeze_to, n, 'freeze_to'), keep_state, norm)
+    lrs = _rates_of(before.lr if sched_or_lr is None else sched_or_lr, n, 'sched_or_lr')
+    return spike_risks(before, after, lrs, before.wd if wd is None else _each(wd, n, 'wd'), keep_state, norm)
+
+def _preflight_plan(learn, before, plan):
+    "`preflight` of all phases: each begins with what the one before it will have left"
+    n,found,first = len(before.groups),[],None
+    phases = list((plan if isinstance(plan, Plan) else Plan([plan])).for_groups(n))
+    for i,p in enumerate(phases):
+        after = _phase_after(before, p)
+        lrs = _rates_of(p.sched, n, 'sched_or_lr')
+        wd = before.wd if p.wd is None else _each(p.wd, n, 'wd')
+        name = '' if isinstance(plan, Phase) else f'phase {i}'+(f' ({cut(p.name, 40)!r})' if p.name else '')
+        new = risks(before, after, lrs, wd, dict(keep_state=p.keep_state, norm=p.norm), partial(_phase_line, p), partial(_frozen_phase_line, p, after))
+        found += [replace(f, phase=name) for f in new]
+        first = first or (before, after, tuple(map(tuple, lrs.tolist())))
+        before = replace(fitted(after, lrs, p.n_epoch*_n_batches(learn), wd), wd=before.wd)
+    return Preflight(tuple(sorted(found, key=lambda f: -f.severity)), *first)
+
+def _phase_after(before, p):
+    "The report with which the fit of a phase begins"
+    after = taken(before)
+    if p.reset_opt: after = forgotten(after)
+    return after if p.freeze_to is None else frozen_to(before if not p.reset_opt else after, p.freeze_to, p.keep_state, p.norm)
+
+def _phase_line(p, rates, wd):
+    "The phase `p` with one cycle of these rates, and with this weight decay, as code"
+    rest = repr(replace(p, sched=_PLACE, wd=None if wd else p.wd)).removeprefix(f'Phase({_PLACE!r}, {p.n_epoch}')
+    return f"Phase(one_cycle({rates}), {p.n_epoch}{wd}{rest}"
+
+_PLACE = constant(0.) # Where another schedule is to stand
+
+def _frozen_phase_line(p, after, options):
+    "The phase `p` that freezes with `options`, as code"
+    n = p.freeze_to if p.freeze_to is not None else after.freeze_to
+    if n is None: return 'learn.opt = learn.opt_func'
+    return repr(replace(p, freeze_to=n, reset_opt=p.reset_opt and not options['keep_state'], **options))
+
+def _n_batches(learn):
+    "Batches of an epoch; 1 where that is not known"
+    try: return max(len(learn.dls.train), 1)
+    except TypeError: return 1

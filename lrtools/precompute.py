@@ -25,11 +25,12 @@ from fastai.callback.training import BnFreeze
 
 from .curve import _is_number
 from .freezing import HoldNorm, _lists, freeze_report
-from .groups import _bytes, _n
+from .groups import _bytes, _n, _names
 from .learner import check_learner
 from .range_test import _Looking, _quiet, _speaks, _ticker, try_batch
 from .recording import Recording
 from .snapshot import preserved
+from .words import cut, short
 
 # %% ../nbs/17_precompute.ipynb #c005
 def _head(learn, head):
@@ -41,8 +42,8 @@ def _head(learn, head):
         return children[-1]
     if isinstance(head, str):
         try: return model.get_submodule(head)
-        except AttributeError: raise ValueError(f"head={head!r} is no part of learn.model; its parts are {', '.join(repr(k) for k,_ in model.named_children())}, and what is in them") from None
-    if not isinstance(head, nn.Module): raise TypeError(f"head={head!r}: expected a part of learn.model, or its name")
+        except AttributeError: raise ValueError(f"head={short(head)} is no part of learn.model; its parts are {cut(', '.join(repr(k) for k,_ in model.named_children()), 150)}, and what is in them") from None
+    if not isinstance(head, nn.Module): raise TypeError(f"head={short(head)}: expected a part of learn.model, or its name")
     if not any(m is head for m in model.modules()): raise ValueError(f"head={type(head).__name__} is no part of learn.model")
     return head
 
@@ -94,6 +95,10 @@ class _RowsDL(DataLoader):
     def create_batches(self, samps): return (self.dataset[torch.tensor(ix)] for ix in chunked(samps, self.bs, self.drop_last))
 
 # %% ../nbs/17_precompute.ipynb #c009
+def _is_folder(path):
+    try: return Path(path).is_dir()
+    except (OSError, ValueError): return False # a name that no folder can have
+
 @contextmanager
 def _as_valid(ds):
     "No augmentation: transforms of the training set do what they do in validation"
@@ -140,6 +145,11 @@ def _plain(t, x):
     t = t.detach().as_subclass(torch.Tensor).cpu()
     return t.float() if x and t.is_floating_point() and t.element_size()<4 else t
 
+def _n_items(xb, yb):
+    "Items of a batch: rows of its targets, since inputs can be texts or anything else; where there are none, of its inputs"
+    rows = [o for o in (*yb, *xb) if isinstance(o, torch.Tensor) and o.ndim]
+    return len(rows[0]) if rows else find_bs(xb)
+
 class _Catch(Callback):
     "Keep what comes to `head` and the targets, of all batches of a validation"
     order,run_train = 1000,False
@@ -173,7 +183,7 @@ class _Catch(Callback):
 
     def check(self, args):
         "Whether the head makes of its input what the model makes of the batch"
-        out,bs = self.part(*args),find_bs(self.xb)
+        out,bs = self.part(*args),_n_items(self.xb, self.yb)
         if not isinstance(self.out, torch.Tensor) or not isinstance(out, torch.Tensor) or out.shape!=self.out.shape or not torch.allclose(out.float(), self.out.float(), 1e-3, 1e-5, equal_nan=True):
             self.refuse(f"what the model gives is not what its head ({type(self.head).__name__}) makes of its input: the head gets more from the body (as in a U-Net), or something comes after it; name another `head`")
         if any(not a.ndim or len(a)!=bs for a in args): self.refuse(f"the input of the head has the shape {', '.join(str(tuple(a.shape)) for a in args)} for a batch of {bs}: expected a row for each item")
@@ -192,11 +202,17 @@ class _Catch(Callback):
         self.at = end
         self.tick()
 
+def _is_alike(a, b):
+    "Whether two batches, or parts of them, are the same; what is neither tensor nor text is taken to be"
+    if isinstance(a, torch.Tensor): return a.shape==b.shape and torch.equal(a, b)
+    if isinstance(a, (list, tuple)): return len(a)==len(b) and all(map(_is_alike, a, b))
+    if isinstance(a, dict): return a.keys()==b.keys() and all(_is_alike(a[k], b[k]) for k in a)
+    return a==b if isinstance(a, str) else True
+
 def _random_items(loader):
     "Whether an item is another one each time it is drawn"
     with loader.fake_l.no_multiproc(): a,b = (next(iter(loader)) for _ in range(2))
-    same = lambda a,b: a.shape==b.shape and torch.equal(a, b) if isinstance(a, torch.Tensor) else True
-    return not all(map(same, a, b))
+    return not _is_alike(a, b)
 
 def _passed(learn, loaders, head, room, tick):
     "`_Catch` of each loader, after the body has run over it"
@@ -229,6 +245,10 @@ def _notes(learn, body, augments, luck, caught, room):
     if luck: res.append("The items of the training set are drawn at random: each keeps the one draw that the body saw.")
     moves = [l for l in body if l.norm and l.norm.moves]
     if moves: res.append(f"{_n(len(moves), 'normalisation layer')} of the body stand{'s' if len(moves)==1 else ''} still here, and would move while the frozen learner trains; `freeze_to(learn, -1, norm='eval')` holds them there, too.")
+    loose = [l for l in body if l.moving]
+    if loose:
+        names = [*dict.fromkeys(k for l in loose for k in l.moving)]
+        res.append(f"{_n(len(loose), 'layer')} of the body {'has' if len(loose)==1 else 'have'} buffers ({_names(names)}) that stand still here, and would move while the frozen learner trains, and with them what the body gives; `freeze_to(learn, -1, norm='eval')` holds them there, too.")
     trains = sum(l.n_trainable for l in body if not l.norm)
     if trains: res.append(f"{_n(trains, 'weight')} of the body would train in the learner, and do not train here: `freeze_to(learn, -1)`.")
     own = [cb.name for cb in learn.cbs if cb.run_train and not _speaks(cb) and not isinstance(cb, (*defaults.callbacks, Recording, HoldNorm, BnFreeze))]
@@ -248,8 +268,10 @@ def precompute(
     check_learner(learn, trains=False)
     head = _head(learn, head)
     if not any(p.requires_grad for p in head.parameters()): raise ValueError(f"no parameter of the head ({type(head).__name__}) is trainable: `learn.freeze()` leaves the last group trainable, `freeze_to(learn, -1)` too")
-    if not _is_number(max_gb) or not max_gb>0: raise ValueError(f"max_gb={max_gb!r}: expected a number over 0")
-    if folder is not None and not Path(folder).is_dir(): raise ValueError(f"folder={str(folder)!r} is not there: make it first, or leave it out to keep the activations in memory")
+    if not _is_number(max_gb) or not max_gb>0: raise ValueError(f"max_gb={short(max_gb)}: expected a number over 0")
+    if not (folder is None or isinstance(folder, (str, PathLike))): raise TypeError(f"folder={short(folder)}: expected the path of a folder, or None to keep the activations in memory")
+    if folder is not None and not _is_folder(folder): raise ValueError(f"folder={short(str(folder))} is not there: make it first, or leave it out to keep the activations in memory")
+    if not (isinstance(progress, bool) or callable(progress)): raise TypeError(f"progress={short(progress)}: expected True, False, or a function that is called with (batches done, batches planned)")
     room = _Room(None if folder is None else Path(folder), max_gb)
     report,groups = freeze_report(learn),_lists(learn)[1]
     with preserved(learn) as snap:

@@ -22,7 +22,7 @@ from matplotlib.backend_tools import Cursors
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from .box import DPI, FigureBox, guarded, pin
+from .box import DPI, FigureBox, Grid, guarded, pin
 from .continuation import _said_jump
 from .curve import GroupCurves, LRCurve, _is_number, fmt_lr
 from .freezing import _check_groups, _check_learner, _lists
@@ -98,15 +98,28 @@ def _other(kind, o):
 _SPANS = dict(pct_start=(0., 1., .01), pct_decay=(0., 1., .01), cut_frac=(.01, .99, .01), n_cycles=(.5, 10., .5), cycle_mult=(.5, 4., .5), power=(.1, 5., .1), gamma=(.01, 1., .01)) # lowest, highest, step
 _LOGS = dict(div=4, div_final=8, ratio=4) # highest power of ten
 _OPTIONS = dict(anneal=tuple(_SHAPES), mode=_MODES, decay=('sqrt','linear','cos'))
-_LOW,_HIGH,_GRID = -9,1,.05 # powers of ten, and step, of sliders for rates; the lowest is 0 where a rate may be 0
+_STEP = .05 # of sliders for powers of ten
+_RATES = Grid(-9, 1, _STEP, log=True) # the lowest place is 0 where a rate may be 0
 _WIDE = '310px'
 
 def _literal(name, text):
     try: return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError): raise ValueError(f"{name}: {text!r} is no number, list or None") from None
 
+def _place_of_top(v): return _RATES.place(_top(v))
+
+def _turned_top(zero, place, v):
+    "The rates `v` after a hand brought the slider of the highest to `place`, whose lowest means 0 where `zero`"
+    if place==_place_of_top(v): return v
+    return 0. if zero and not place else _to_top(v, _RATES.value(place))
+
+def _turned_lowest(place, v):
+    "The slice `v` after a hand brought the slider of its lowest rate to `place`"
+    return slice(min(_RATES.turned(place, v.start), v.stop), v.stop)
+
 def _limited(o, k, v):
-    "The range of argument `k` of the schedule `o`, whose value is `v`"
+    "(lowest, highest, step) of argument `k` of the schedule `o`, whose value is `v`"
+    if k in _LOGS: return min(0, math.floor(math.log10(v))),max(_LOGS[k], math.ceil(math.log10(v))),_STEP
     lo,hi,step = _SPANS[k]
     if k=='pct_start' and o.kind=='inverse_sqrt': lo = step
     if k=='pct_start' and o.args.get('three_phase'): hi = .5
@@ -124,21 +137,18 @@ def _knobs(o, path):
         if k=='lrs': rates = [((*p, i), f'rate {i}', e, True) for i,e in enumerate(v)]
         else: rates = [(p, k, v, zero or o.kind=='constant')] if k.startswith('lr') else []
         for q,name,r,zero in rates:
-            low = 10.**_LOW
-            show = lambda v: min(max(_top(v), low), 10.**_HIGH)
-            yield q,name,W.FloatLogSlider(show(r), min=_LOW, max=_HIGH, step=_GRID, readout=False, description=name, **tip, **slider),show,lambda x, v, zero=zero: 0. if zero and x<=low*1.01 else _to_top(v, _round(x))
+            grid = _RATES
+            yield q,name,grid.slider(_top(r), description=name, **tip, **slider),_place_of_top,partial(_turned_top, zero)
             yield q,name,W.Text(_lr_text(r), description=f'{name}, exact', **tip, **field),_lr_text,lambda x, v: _parse_lr(x)
             if isinstance(r, slice) and r.start is not None:
-                yield q,name,W.FloatLogSlider(r.start, min=_LOW, max=_HIGH, step=_GRID, readout=False, description='lowest', tooltip='Rate of the first group', **slider),lambda v: v.start,lambda x, v: slice(_round(min(x, v.stop)), v.stop)
+                yield q,name,grid.slider(r.start, description='lowest', tooltip='Rate of the first group', **slider),lambda v: _RATES.place(v.start),_turned_lowest
         if rates: continue
         if isinstance(v, bool): yield p,k,W.Checkbox(v, description=k, indent=False, layout=dict(width='auto'), **tip),bool,lambda x, v: x
         elif k in _OPTIONS: yield p,k,W.Dropdown(options=_OPTIONS[k], value=v, description=k, **tip, **slider),str,lambda x, v: x
-        elif k in _LOGS:
-            yield p,k,W.FloatLogSlider(v, min=min(0, math.floor(math.log10(v))), max=max(_LOGS[k], math.ceil(math.log10(v))), step=_GRID, readout=False, description=k, **tip, **slider),float,lambda x, v: _round(x)
+        elif k in _LOGS or k in _SPANS and not whole and (k,o.kind)!=('gamma','cyclical'):
+            grid = Grid(*_limited(o, k, v), log=k in _LOGS)
+            yield p,k,grid.slider(v, description=k, **tip, **slider),grid.place,grid.turned
             yield p,k,W.Text(_code(v), description=f'{k}, exact', **tip, **field),_code,lambda x, v, k=k: _literal(k, x)
-        elif k in _SPANS and not whole and (k,o.kind)!=('gamma','cyclical'):
-            lo,hi,by = _limited(o, k, v)
-            yield p,k,W.FloatSlider(v, min=lo, max=hi, step=by, readout_format='.2f', description=k, **tip, **slider),float,lambda x, v: round(x, 4)
         elif whole: yield p,k,W.IntSlider(v, min=1, max=max(10, 2*v), description=k, **tip, **slider),int,lambda x, v: x
         else: yield p,k,W.Text(_code(v), description=k, **tip, **{**slider, 'continuous_update': False}),_code,lambda x, v, k=k: _literal(k, x)
 
@@ -621,14 +631,15 @@ class SchedulePreview(FigureBox):
             kinds = tuple(dict.fromkeys([phase.sched.kind, *_kinds()])) if phase.sched.kind not in _kinds() else tuple(_kinds())
             if self._kind.options!=kinds: self._kind.options = kinds
             self._kind.value = phase.sched.kind
-            self._epochs.max = max(self._epochs.max, phase.n_epoch)
             frozen = ('leave', -1), *((f"{k}: {'all train' if k==0 else 'nothing trains' if k==self._n else f'from group {k}'}", k) for k in range(self._n+1))
             if self._freeze.options!=frozen: self._freeze.options = frozen
             built = _shape_of(phase.sched)
             if built!=self._built: self._build(phase.sched, built)
             for path,_,w,show,read in (*self._fixed, *self._knobs):
                 v = _get(phase, path)
-                if isinstance(w, W.Text) or read(w.value, v)!=v: w.value = show(v) # else a digit less would come back to the hand that turns it
+                if not isinstance(w, W.Text) and read(w.value, v)==v: continue # else a digit less would come back to the hand that turns it
+                if isinstance(w, W.IntSlider): w.max = max(w.max, show(v))
+                w.value = show(v)
             self._logs.value,self._momenta.value = self.log,self.moms
         finally: self._syncing = False
 
@@ -644,7 +655,7 @@ class SchedulePreview(FigureBox):
                 self._knobs.append(knob)
         groups = {}
         for path,_,w,_,_ in self._knobs: groups.setdefault(path, []).append(w)
-        self._params.children = [ws[0] if len(ws)==1 else self._classed(W.Box(ws), 'lrtools-row') for ws in groups.values()]
+        self._params.children = [ws[0] if len(ws)==1 else self._classed(W.Box(ws), 'lrtools-row', 'lrtools-exact') for ws in groups.values()]
         pin(self._params)
         for w in old:
             for c in (*getattr(w, 'children', ()), w): c.unobserve_all(); c.close()

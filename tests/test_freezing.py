@@ -666,3 +666,120 @@ def test_a_record_outlives_lr_find(tmp_path):
     with learn.no_bar(): learn.lr_find(show_plot=False, num_it=10, suggest_funcs=())
     r = freeze_report(learn)
     assert r.n_steps==10 and r.top_lr==pytest.approx((1e-4, 1e-2), rel=.1) and [g.memory for g in r.groups]==['cleared']*2 and all('optimizer memory' in c for c in (before, causes(learn, 1e-2)))
+
+# ---------------------------------------------------------------- buffers that move without `running_mean`
+
+old_norm,new_norm = torch.nn.utils.spectral_norm,torch.nn.utils.parametrizations.spectral_norm
+
+class Codebook(nn.Module):
+    "Averages of a vector quantizer, which are no parameters"
+    def __init__(self):
+        super().__init__()
+        for k,v in dict(embed=torch.randn(3, 8), cluster_size=torch.ones(3), embed_avg=torch.zeros(3, 8)).items(): self.register_buffer(k, v)
+    def forward(self, x):
+        near = torch.cdist(x, self.embed).argmin(1)
+        if self.training:
+            for i in range(3): self.cluster_size[i].lerp_((near==i).sum().float(), .1); self.embed_avg[i].lerp_(x.detach()[near==i].sum(0), .1)
+            self.embed.copy_(self.embed_avg/self.cluster_size[:,None])
+        return x+(self.embed[near]-x).detach()
+
+class Tallied(nn.Module):
+    "A count that is a buffer, one that is put in anew, one that is there and stays"
+    def __init__(self): super().__init__(); self.register_buffer('n', torch.zeros(1)); self.register_buffer('last', torch.zeros(1)); self.register_buffer('table', torch.tensor([float('nan'), 1.]))
+    def forward(self, x):
+        if self.training: self.n += 1; self.last = self.n*2
+        return x
+
+MOVING = dict(hook=(lambda: old_norm(nn.Linear(4, 8)), {'0.0': ('weight_u','weight_v')}), parametrization=(lambda: new_norm(nn.Linear(4, 8)), {'0.0.parametrizations.weight.0': ('_u','_v')}),
+              hook_of_another_name=(lambda: old_norm(nn.Bilinear(4, 4, 8), 'weight'), {'0.0': ('weight_u','weight_v')}), codebook=(lambda: nn.Sequential(nn.Linear(4, 8), Codebook()), {'0.0.1': ('embed','cluster_size','embed_avg')}))
+STILL = dict(weight_norm=lambda: torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 8)), old_weight_norm=lambda: torch.nn.utils.weight_norm(nn.Linear(4, 8)), plain=lambda: nn.Linear(4, 8), vector=lambda: nn.Sequential(nn.Linear(4, 8), new_norm(nn.LayerNorm(8))))
+
+def with_body(path, layer):
+    class Twice(nn.Module):
+        def __init__(self): super().__init__(); self.m = layer
+        def forward(self, x): return self.m(x, x) if isinstance(self.m, nn.Bilinear) else self.m(x)
+    body = layer if not isinstance(layer, nn.Bilinear) else Twice()
+    return bare(path, nn.Sequential(nn.Sequential(body), nn.Linear(8, 1)), splitter=lambda m: L(m[0], m[1]).map(params))
+
+def told(report): return {l.name:l.moving for g in report.groups for l in g.layers if l.moving}
+def buffers(learn): return {n:b.clone() for n,b in learn.model.named_buffers()}
+
+@pytest.mark.parametrize('kind', MOVING)
+def test_buffers_of_a_known_kind_are_told_and_held(kind, tmp_path):
+    make,want = MOVING[kind]
+    learn = with_body(tmp_path, make())
+    if kind=='hook_of_another_name': want = {'0.0.m': ('weight_u','weight_v')}
+    said = lambda r: 'Buffers of frozen layers move in training, and with them' in repr(r)
+    assert told(freeze_report(learn))==want and not said(freeze_report(learn))
+    p = preview_freeze(learn, 1)
+    freeze_to(learn, 1)
+    r = freeze_report(learn)
+    assert r.groups==p.after.groups and told(r)==want and said(r) and any('go on moving, though it is frozen' in s for s in p.sentences)
+    assert told(freeze_report(learn, measure=True))==want
+    before = buffers(learn)
+    quiet(learn)
+    assert moved(before, buffers(learn))=={f'{n}.{k}' for n,ks in want.items() for k in ks}
+    p = preview_freeze(learn, 1, norm='eval')
+    assert any('stop moving' in s for s in p.sentences) and "norm='eval'" in repr(r)
+    exec(repr(r).split('`')[1], dict(learn=learn, freeze_to=freeze_to))
+    r = freeze_report(learn)
+    assert r.groups==p.after.groups and not told(r) and not said(r) and 'held by HoldNorm' in repr(r) and not told(freeze_report(learn, measure=True))
+    before = buffers(learn)
+    quiet(learn)
+    assert not moved(before, buffers(learn))
+    freeze_to(learn, 0)
+    quiet(learn)
+    assert moved(before, buffers(learn)) # what trains is not held: its norm has to follow its weights
+
+@pytest.mark.parametrize('kind', STILL)
+def test_layers_without_moving_buffers_are_not_told(kind, tmp_path):
+    learn = with_body(tmp_path, STILL[kind]())
+    assert not told(freeze_report(learn)) and not told(freeze_report(learn, measure=True))
+
+def test_buffers_of_any_kind_are_measured(tmp_path):
+    learn = with_body(tmp_path, nn.Sequential(nn.Linear(4, 8), Tallied(), nn.BatchNorm1d(8)))
+    freeze_to(learn, 1)
+    assert not told(freeze_report(learn)) # it cannot be known
+    r = freeze_report(learn, measure=True)
+    assert told(r)=={'0.0.1': ('n','last')} and 'frozen layers move in training: 0.0.1 (n, last).' in repr(r) and "norm='eval'" not in repr(r)
+    assert ['n, last move' in row[5] for row in r.table(0)[1:]]==[False, True, False]
+    assert not freeze_diff(freeze_report(learn), freeze_report(learn))
+    freeze_diff(freeze_report(learn), r)
+    assert FreezeReport.from_json(r.to_json())==r
+
+def test_a_part_that_never_trains_holds_its_own_buffers(tmp_path):
+    class Off(nn.Sequential):
+        def train(self, mode=True): return super().train(False)
+    learn = with_body(tmp_path, Off(new_norm(nn.Linear(4, 8)), Codebook()))
+    freeze_to(learn, 1)
+    before = buffers(learn)
+    assert not told(freeze_report(learn)) and 'held by its module' in repr(freeze_report(learn)) and not told(freeze_report(learn, measure=True))
+    quiet(learn)
+    assert not moved(before, buffers(learn))
+
+# ---------------------------------------------------------------- compiled models
+
+def compiled(learn, how):
+    if how=='module': learn.model = torch.compile(learn.model, backend='eager')
+    elif how=='aot': learn.model = torch.compile(learn.model, backend='aot_eager')
+    elif how=='in place': learn.model.compile(backend='eager')
+    elif how=='a part': learn.model[0] = torch.compile(learn.model[0], backend='eager')
+    return learn
+
+@pytest.mark.parametrize('how', ['module','aot','in place','a part'])
+def test_a_compiled_model_is_measured_layer_by_layer(how, tmp_path):
+    def make(): torch.manual_seed(0); return bare(tmp_path, nn.Sequential(nn.Sequential(nn.Linear(4, 32), nn.BatchNorm1d(32), nn.ReLU()), nn.Linear(32, 1)))
+    costs = lambda r: [(l.kind, l.n_saved, l.n_grad, l.norm and l.norm.moved) for g in r.groups for l in g.layers]
+    want,learn = costs(freeze_report(make(), measure=True)),compiled(make(), how)
+    before = state(learn.model._orig_mod if hasattr(learn.model, '_orig_mod') else learn.model)
+    assert costs(freeze_report(learn, measure=True))==want # never run before
+    assert not changes(before, state(learn.model._orig_mod if hasattr(learn.model, '_orig_mod') else learn.model))
+    quiet(learn)
+    assert costs(freeze_report(learn, measure=True))==want
+    quiet(learn) # and it is compiled still
+
+def test_a_compiled_model_is_not_measured_where_torch_cannot_run_it_plainly(tmp_path, monkeypatch):
+    learn = compiled(bare(tmp_path, nn.Linear(4, 1)), 'in place')
+    monkeypatch.delattr(torch.compiler, 'set_stance')
+    with pytest.raises(ValueError, match='measure=True: learn.model is compiled'): freeze_report(learn, measure=True)
+    assert freeze_report(learn).n_params==5

@@ -249,3 +249,43 @@ def test_a_frozen_head_is_refused(tmp_path):
     learn = pictures(tmp_path)
     for p in learn.model[1].parameters(): p.requires_grad_(False)
     with pytest.raises(ValueError, match='freeze_to'): go(learn)
+
+# ---------------------------------------------------------------- items that are no tensors, and buffers that move
+
+class Named:
+    "Items are words, or a word and numbers; `drawn` at random, or not"
+    def __init__(self, n, drawn=False): self.n,self.drawn = n,drawn
+    def __len__(self): return self.n
+    def __getitem__(self, i):
+        k = int(torch.randint(99, (1,))) if self.drawn else i
+        return 'w'*(k%7+1),torch.tensor(float(i%5))
+
+class ByName(nn.Module):
+    "A body that takes words"
+    def __init__(self): super().__init__(); self.table = nn.Embedding(9, 4)
+    def forward(self, words): return self.table(torch.tensor([len(w) for w in words]))
+
+@pytest.mark.parametrize('bs,n', [(8, 24), (1, 3), (5, 17)])
+def test_batches_of_words_are_counted_by_their_targets(tmp_path, bs, n):
+    learn = Learner(DataLoaders.from_dsets(Named(n), Named(6), bs=bs, device='cpu', num_workers=0), nn.Sequential(ByName(), nn.Linear(4, 1)), lambda p,y: ((p[:,0]-y)**2).mean(), splitter=two, path=tmp_path)
+    learn.freeze()
+    before = state(learn, tmp_path)
+    got = go(learn)
+    assert changes(before, state(learn, tmp_path))==[] and got.dls.train.n==n and not any('drawn at random' in s for s in got.notes)
+    words = torch.stack([learn.model[0]([Named(n)[i][0]])[0] for i in range(n)])
+    assert torch.equal(got.dls.train.dataset.columns[0], words.detach())
+
+def test_words_drawn_at_random_are_told(tmp_path):
+    learn = Learner(DataLoaders.from_dsets(Named(24, True), Named(6), bs=8, device='cpu', num_workers=0), nn.Sequential(ByName(), nn.Linear(4, 1)), lambda p,y: ((p[:,0]-y)**2).mean(), splitter=two, path=tmp_path)
+    learn.freeze()
+    assert any('drawn at random' in s for s in go(learn).notes)
+
+@pytest.mark.parametrize('kind', ['hook','parametrization'])
+def test_moving_buffers_of_the_body_are_told(tmp_path, kind):
+    norm = torch.nn.utils.spectral_norm if kind=='hook' else torch.nn.utils.parametrizations.spectral_norm
+    learn = Learner(rows(tmp_path), nn.Sequential(norm(nn.Linear(4, 8)), nn.Linear(8, 1)), MSELossFlat(), splitter=two, path=tmp_path)
+    freeze_to(learn, 1)
+    said = [s for s in go(learn).notes if 'buffers' in s]
+    assert len(said)==1 and ('weight_u, weight_v' if kind=='hook' else '_u, _v') in said[0] and "norm='eval'" in said[0]
+    freeze_to(learn, 1, norm='eval')
+    assert not any('buffers' in s for s in go(learn).notes)
