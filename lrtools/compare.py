@@ -8,7 +8,7 @@ Docs: https://lrtools.github.io/lrtools/compare.html.md"""
 __all__ = ['compare']
 
 # %% ../nbs/30_compare.ipynb #c003
-import hashlib, inspect, json, math, random, re, reprlib, threading, time
+import hashlib, inspect, json, math, pickle, random, re, reprlib, threading, time
 from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,8 +33,8 @@ from .plan import Phase, Plan
 from .range_test import _now, _quiet, _reseed, _valid_batches, _valid_now, try_batch, valid_loss
 from .recording import Recording
 from .schedule import Schedule, _count
-from .snapshot import _copy_globals, _put_state, _state_of, _write, preserved
-from .words import cut
+from .snapshot import _copy_globals, _put_state, _state_of, _write, clean_parts, load_sealed, preserved, save_sealed
+from .words import cut, short
 
 # %% ../nbs/30_compare.ipynb #c005
 class _Watch(Callback):
@@ -101,35 +101,70 @@ def _fingerprint(learn):
 class _Folder:
     "Keeps each run as it finishes"
     def __init__(self, path, start, arms):
-        self.path,self.arms = Path(path),arms
+        self.path,self.start,self.arms = Path(path),start,arms
         self.path.mkdir(parents=True, exist_ok=True)
+        clean_parts(self.path)
         note = self.path/'compare.json'
         if note.exists():
-            was = _unpack(json.loads(note.read_text()), 'compare')['start']
-            if was!=start: raise ValueError(f"folder={str(path)!r} holds runs from another start (other weights, optimizer, loss, metrics, transforms or batches): take another folder")
-        else: _write(note, lambda p: p.write_text(json.dumps(dict(kind='compare', version=VERSION, start=start))))
+            if self._read(note, 'compare', 'delete it if all runs beside it are of this start, or take another folder').get('start')!=start:
+                raise ValueError(f"folder={short(str(path))} holds runs from another start (other weights, optimizer, loss, metrics, transforms or batches): take another folder")
+        else: _write(note, lambda p: p.write_text(json.dumps(_with_seal(dict(kind='compare', version=VERSION, start=start)))))
 
     def _file(self, name, seed):
         slug = re.sub(r'[^\w.-]+', '-', name)[:40]
         return self.path/f"{slug}-{hashlib.sha256(f'{name} {self.arms[name]}'.encode()).hexdigest()[:8]}-{seed}.json"
 
+    @staticmethod
+    def _read(file, kind, way_out):
+        "The fields of a record in a file. ValueError that names the file and the way out where it is not whole"
+        try: return _unsealed(json.loads(file.read_text()), kind)
+        except (ValueError, TypeError, RecursionError) as e: raise ValueError(cut(f"{short(str(file))} is damaged ({e}): {way_out}")) from None
+
     def find(self, name, seed):
-        "The run that is there, or None"
+        "The run that is there, or None. ValueError for a file that is damaged, or holds another run"
         file = self._file(name, seed)
         if not file.exists(): return None
-        kept = file.with_suffix('.pt')
-        return _run_of(_unpack(json.loads(file.read_text()), 'ArmRun'), state=kept if kept.exists() else None)
+        way_out = 'delete it, and this run is made again'
+        d,kept = self._read(file, 'ArmRun', way_out),file.with_suffix('.pt')
+        was = tuple(d.get(k) for k in ('arm','seed')),d.pop('does', self.arms[name]),d.pop('start', self.start)
+        if was!=((name, seed), self.arms[name], self.start): raise ValueError(cut(f"{short(str(file))} holds another run (arm {short(d.get('arm'), 40)}, seed {short(d.get('seed'), 20)}) than its name says, or one of another start: {way_out}"))
+        try: return _run_of(d, state=kept if kept.exists() else None)
+        except Exception as e: raise ValueError(cut(f"{short(str(file))} is damaged ({type(e).__name__}: {e}): {way_out}")) from None
 
     def keep(self, run):
         "Write a run that did not fail; weights go to a file of their own, first"
         if run.error: return run
         file = self._file(run.arm, run.seed)
         if run.state is not None:
-            _write(file.with_suffix('.pt'), partial(torch.save, run.state))
+            save_sealed(dict(run.state, run=[run.arm, run.seed]), file.with_suffix('.pt'))
             run = replace(run, state=file.with_suffix('.pt'))
         d = Runs([run], {run.arm: ''}).to_dict()['runs'][0]
-        _write(file, lambda p: p.write_text(json.dumps(dict(kind='ArmRun', version=VERSION, **d))))
+        text = json.dumps(_with_seal(dict(kind='ArmRun', version=VERSION, does=self.arms[run.arm], start=self.start, **d)))
+        _write(file, lambda p: p.write_text(text))
         return run
+
+def _json_digest(d): return hashlib.sha256(json.dumps(d, sort_keys=True).encode()).hexdigest()[:32]
+def _with_seal(d): return dict(d, check=_json_digest(d))
+
+_FIELDS = {'compare': {'start'}, 'ArmRun': {'arm', 'seed', 'history', 'valid0', 'dense', 'seconds', 'error', 'does', 'start'}}
+
+def _unsealed(d, kind):
+    "The fields of a record with a digest, or of an earlier one without. ValueError for another digest, and for names that are none of its fields"
+    check = d.pop('check', None) if isinstance(d, dict) else None
+    if check is not None and check!=_json_digest(d): raise ValueError('its text is not the one that was written')
+    d = _unpack(d, kind)
+    odd = {*d}-_FIELDS[kind]
+    if odd: raise ValueError(f'{short(min(odd))} is none of its fields')
+    return d
+
+def _run_weights(run):
+    "What a run ended with. ValueError that names the file where it is damaged, or another run's"
+    if isinstance(run.state, dict): return run.state
+    way_out = 'delete it, and `compare` with the same folder makes this run again'
+    try: state = load_sealed(run.state)
+    except (ValueError, pickle.UnpicklingError) as e: raise ValueError(cut(f"the weights of {short(run.arm, 40)} with seed {run.seed} cannot be read: {e}; {way_out}")) from None
+    if state.pop('run', [run.arm, run.seed])!=[run.arm, run.seed]: raise ValueError(cut(f"{short(str(run.state))} has the weights of another run than {short(run.arm, 40)} with seed {run.seed}: {way_out}"))
+    return state
 
 # %% ../nbs/30_compare.ipynb #c009
 _VALID_BATCHES = 4 # of the validation set, for validation between epochs
@@ -289,7 +324,6 @@ def restore(self:ArmRun,
 )->Learner:
     "Make `learn` what this run ended with: weights, optimizer, what trains; its record goes on with the steps of the run. ValueError where the weights were not kept"
     if self.state is None: raise ValueError(f"the weights of {self.arm!r} with seed {self.seed} were not kept: ask compare for keep='all'; runs from JSON have none")
-    state = self.state if isinstance(self.state, dict) else torch.load(self.state, map_location='cpu', weights_only=True)
-    _put_state(learn, state, rng=False)
+    _put_state(learn, _run_weights(self), rng=False)
     if getattr(learn, 'lr_history', None) is not None: learn.lr_history.fits += self.history.fits
     return learn

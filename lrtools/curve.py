@@ -59,6 +59,9 @@ class Sweep:
         if len(self.valid_its)!=len(self.valid_losses): raise ValueError(f"{len(self.valid_its)} steps for {len(self.valid_losses)} validation losses")
 
     def __len__(self): return len(self.losses)
+    def __eq__(self, other): return _fields(self)==_fields(other) if isinstance(other, Sweep) else NotImplemented
+    def __hash__(self): return hash((len(self), self.stop))
+    def __reduce__(self): return Sweep, (self.lrs, self.losses, self.stop, self.valid_its, self.valid_losses) # read-only again
 
     def keep(self,
         mask:np.ndarray # Points to keep, shape (n,), bool

@@ -92,6 +92,8 @@ class FitRecord:
     def losses(self):
         "The raw loss of every batch, shape (steps,)"
         return self['loss'] if len(self) else np.zeros(0)
+    def __eq__(self, other): return _plain_fit(self)==_plain_fit(other) if isinstance(other, FitRecord) else NotImplemented
+    def __hash__(self): return hash((self.n_epoch, self.n_iter, self.trains, self.start_epoch, self.date)) # what does not change while it is filled
     def __repr__(self):
         what = f"{self.name}: " if self.name else ''
         return f"FitRecord({what}{len(self):,} steps, {len(self.epochs)} of {self.n_epoch-self.start_epoch} epochs, {STOPPED[self.stop]})"
@@ -145,13 +147,19 @@ def _repr_markdown_(self:LRHistory):
     return '\n'.join(['| fit | steps | groups that train | lr of the last group | loss | valid loss | |', '|---|---|---|---|---|---|---|', *(row(i, f) for i,f in enumerate(self))])
 
 # %% ../nbs/07_history.ipynb #c012
+_TOLD = 'n_epoch','n_iter','trains','start_epoch','name','stop','date' # of a fit, as they are
+
+def _plain_column(c): return dict(n=c.n, rows=_plain(c.values[:1] if c._data is None else c.values))
+
+def _plain_fit(f):
+    "A `FitRecord` as a dict of plain lists, strings and numbers"
+    return dict(**{k:_plain(getattr(f, k)) for k in _TOLD}, planned=f.planned and _to_plain(f.planned),
+                epochs=[{k:_plain(v) for k,v in e.items()} for e in f.epochs], columns={k:_plain_column(c) for k,c in f.columns.items()})
+
 @patch
 def to_dict(self:LRHistory)->dict:
     "As a dict of plain lists, strings and numbers; NaN is None. A column that never changed is written once"
-    def column(c): return dict(n=c.n, rows=_plain(c.values[:1] if c._data is None else c.values))
-    def fit(f): return dict(**{k:_plain(getattr(f, k)) for k in ('n_epoch','n_iter','trains','start_epoch','name','stop','date')}, planned=f.planned and _to_plain(f.planned),
-                            epochs=[{k:_plain(v) for k,v in e.items()} for e in f.epochs], columns={k:column(c) for k,c in f.columns.items()})
-    return dict(kind='LRHistory', version=VERSION, fits=[fit(f) for f in self])
+    return dict(kind='LRHistory', version=VERSION, fits=[_plain_fit(f) for f in self])
 
 @patch(cls_method=True)
 def from_dict(cls:LRHistory,

@@ -21,6 +21,7 @@ from .range_test import _now, _number
 class Recording(Callback):
     "Writes `learn.lr_history`. Range tests (anything with an `lr_finder`, as fastai's trackers know it) are left out"
     name,order,run_valid = 'recording',1000,True # after whatever sets the rates
+    now = None # the record of the fit that runs; a fit that is cancelled before it begins has none
     planned,phase = None,'' # told by `fit_plan`
     start_epoch = 0
 
@@ -57,7 +58,7 @@ def record(
     "Record all fits of `learn`: each batch's hypers of every group and raw loss, each epoch's metrics, which groups trained. Asking again changes nothing; `learn.remove_cb(Recording)` ends it"
     _check_learner(learn)
     if not any(isinstance(cb, Recording) for cb in learn.cbs): learn.add_cb(Recording())
-    if not hasattr(learn, 'lr_history'): learn.lr_history = LRHistory()
+    if getattr(learn, 'lr_history', None) is None: learn.lr_history = LRHistory()
     return learn.lr_history
 
 @patch

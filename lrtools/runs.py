@@ -26,6 +26,8 @@ class Run:
     sweep:Sweep # Rates and raw losses, step by step, and why it stopped
     valid:float # Validation loss at the end; NaN where training did not get there
 
+    def __eq__(self, other): return _plain_run(self)==_plain_run(other) if isinstance(other, Run) else NotImplemented
+    def __hash__(self): return hash((self.seed, self.sweep))
     @property
     def state(self):
         "'finished', 'exploded' (NaN or infinite loss) or 'cancelled' (by a callback)"
@@ -80,10 +82,12 @@ def _repr_markdown_(self:ProbeRuns):
 def _lr_plain(lr): return dict(slice=[lr.start, lr.stop]) if isinstance(lr, slice) else lr
 def _lr_back(o): return slice(*o['slice']) if isinstance(o, dict) else tuple(o) if isinstance(o, list) else o
 
+def _plain_run(r): return dict(_fields(r, 'lr', 'sweep'), lr=_lr_plain(r.lr), sweep=_fields(r.sweep))
+
 @patch
 def to_json(self:ProbeRuns)->str:
     "As a JSON text; NaN is `null`"
-    runs = [dict(_fields(r, 'lr', 'sweep'), lr=_lr_plain(r.lr), sweep=_fields(r.sweep)) for r in self.runs]
+    runs = [_plain_run(r) for r in self.runs]
     return json.dumps(dict(kind='ProbeRuns', version=VERSION, **_fields(self, 'runs'), runs=runs), allow_nan=False)
 
 @patch(cls_method=True)

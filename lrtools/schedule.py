@@ -10,7 +10,7 @@ __all__ = ['Schedule', 'schedule', 'one_cycle', 'flat_cos', 'sgdr', 'sgdr_epochs
            'sampled', 'ladder', 'join', 'scale', 'clip']
 
 # %% ../nbs/05_schedule.ipynb #c003
-import inspect, json, math
+import importlib, inspect, json, math
 from dataclasses import dataclass, field
 from functools import wraps
 
@@ -110,6 +110,12 @@ class Schedule:
 
     def __eq__(self, other): return repr(self)==repr(other) if isinstance(other, Schedule) else NotImplemented
     def __hash__(self): return hash(repr(self))
+    def __reduce__(self): return _remade, (self.kind, self.args, _KINDS[self.kind].__module__)
+
+def _remade(kind, args, module):
+    "The schedule of a pickle, made again by its function; one of your own is in the module in which it was defined"
+    if kind not in _KINDS: importlib.import_module(module)
+    return Schedule(kind, args)
 
 def _for_groups(o, n):
     if isinstance(o, Schedule): return o.for_groups(n)
