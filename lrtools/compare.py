@@ -41,9 +41,10 @@ class _Watch(Callback):
     "Tell how far the run is, which never goes back, and take the validation loss after the steps of `at`"
     order,run_valid = 1001,False
     def __init__(self, tell, at, batches, planned=0):
-        self.tell,self.at,self.batches,self.planned = tell,set(at),batches,planned
+        self.tell,self.at,self.batches,self.planned,self.known = tell,set(at),batches,planned,planned>0
         self.done,self.part,self.seen = 0,0.,[]
-    def before_train(self): self.planned = max(self.planned, self.done+(self.n_epoch-self.epoch)*len(self.dls.train))
+    def before_train(self):
+        if not self.known: self.planned = max(self.planned, self.done+(self.n_epoch-self.epoch)*len(self.dls.train))
     def after_batch(self):
         self.done += 1
         if self.done in self.at: self.seen.append((self.done, valid_loss(self.learn, self.batches)))
@@ -83,6 +84,8 @@ class _Enough(_PutBack):
     def after_batch(self):
         self.left -= 1
         if self.left<=0: raise CancelTrainException()
+    def after_cancel_train(self):
+        if hasattr(self.learn, 'recorder'): self.learn.recorder.cancel_train = False # else its values have one name too many
 
 def stand_still(
     learn:Learner, # Where it stands
@@ -373,10 +376,12 @@ def _progress(progress, total):
     "Gives a function to call with (runs done, part of the next one that is done, its name): two bars, over the runs and inside a run"
     if not progress or not total: yield noop; return
     if callable(progress): yield lambda i,part=0.,name='': progress(i+part, total); return
-    runs,run,at = master_bar(range(total)),None,-1
-    runs.update(0)
+    runs,run,at = None,None,-1
     def tell(i, part=0., name=''):
-        nonlocal run,at
+        nonlocal runs,run,at
+        if runs is None: # not before what it costs was said
+            runs = master_bar(range(total))
+            runs.update(0)
         if name and i>at:
             run,at = progress_bar(range(100), parent=runs),i
             run.comment,run.prefix = name,f'{i+1} of {total}, {name}:' # in a notebook, in a console

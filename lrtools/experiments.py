@@ -449,15 +449,14 @@ def _arms_said(self:UnfreezeStudy, arms, name): return ', '.join(f'{name(k)} ({_
 
 @patch
 def _effects(self:UnfreezeStudy, name):
-    "What the removals that are no cause do, and what the other arms do"
+    "What the arms do that are no cause"
     s,causes = self.spike,{CAUSES[c] for c in self.causes}
-    single = [k for k in CAUSES.values() if k in s and k not in causes and s[k].train]
-    some = [k for k in single if self.removes(k)>_LITTLE and self._each_seed(k, 1)]
-    worse = [k for k in single if self.removes(k)<-_LITTLE and self._each_seed(k, -1)]
-    none = [k for k in single if k not in (*some, *worse)]
-    others = [k for k in s if k not in (self.base, 'all rates 0', *CAUSES.values()) and s[k].train]
-    calm,rises = [k for k in others if self._helps(k)],[k for k in others if s[k] and not self._helps(k)]
-    for words,arms in (('What makes it smaller', some), ('What has little effect', none), ('What makes it worse', worse), ('Other ways with no spike, or nearly none', calm), ('It is there as well with', rises)):
+    rest = [k for k in s if k not in (self.base, 'all rates 0', *causes) and s[k].train]
+    calm = [k for k in rest if k not in CAUSES.values() and self._helps(k) and np.mean(s[k].top)<=_RISE]
+    some = [k for k in rest if k not in calm and self.removes(k)>_LITTLE and self._each_seed(k, 1)]
+    worse = [k for k in rest if self.removes(k)<-_LITTLE and self._each_seed(k, -1)]
+    none = [k for k in rest if k not in (*calm, *some, *worse)]
+    for words,arms in (('What makes it smaller', some), ('What has little effect', none), ('What makes it worse', worse), ('No spike, or nearly none, with', calm)):
         if arms: yield f'{words}: {self._arms_said(arms, name)}.'
 
 @patch
