@@ -1,4 +1,4 @@
-"""`fit_one_cycle` has ended and the loss was still falling: which way to go on is best for this learner, beyond luck?
+"""`fit_one_cycle` has ended and the loss was still falling: which way to go on is best for this learner, beyond the spread of seeds?
 
 Docs: https://lrtools.github.io/lrtools/continue_study.html.md"""
 
@@ -16,10 +16,10 @@ from typing import Callable
 import numpy as np
 from fastai.basics import Learner
 
-from .compare import compare
+from .compare import compare, stand_still
 from .continuation import STRATEGIES, continue_plan
 from .curve import LRCurve
-from .experiments import ContinueStudy
+from .experiments import ContinueStudy, Runs, quoted
 from .fit_plan import fit_plan
 from .history import _check_history
 from .learner import check_learner
@@ -28,12 +28,24 @@ from .range_test import _now
 from .schedule import _count, _number
 from .snapshot import SavedSnapshot, Snapshot, _put_state
 from .suggest import zone_shares, zones
+from .words import cut, short
 
 # %% ../nbs/33_continue_study.ipynb #c004
 def _from_start(learn, start, plan):
     "Begin again where the learner began, and run `plan`"
     _put_state(learn, start._state, rng=False)
     fit_plan(learn, plan)
+
+_STILL = 'nothing learns'
+
+def _names(strategies):
+    "The strategies that were asked for. TypeError or ValueError for what is none"
+    if strategies is None: return list(STRATEGIES)
+    if isinstance(strategies, bytes) or not hasattr(strategies, '__iter__'): raise TypeError(f"strategies={short(strategies)}: expected a list of names, such as ['again', 'lower']")
+    names = [strategies] if isinstance(strategies, str) else list(strategies)
+    odd = [s for s in names if not isinstance(s, str) or s not in STRATEGIES]
+    if odd or not names: raise ValueError(cut(f"strategies={short(strategies)}: expected some of {quoted(STRATEGIES)}"))
+    return names
 
 def continue_study(
     learn:Learner, # Trained with `record(learn)` or `fit_plan`; it is left exactly as it is
@@ -45,19 +57,17 @@ def continue_study(
     curve:LRCurve|None=None, # Of a range test, for the share of steps in its edge zone
     folder:str|PathLike|None=None, # Keeps runs as they finish, see `compare`
     executor=None, # See `compare`
-    progress:bool|Callable=True # Show a bar; or a function that is called with (runs done, runs planned)
+    progress:bool|Callable=True # Say what it costs and show a bar; or a function, see `compare`
 )->ContinueStudy:
-    """Go on in several ways, each from the same state and with the same luck, and say which is best, if the spread lets one say so. ValueError for a learner without a record, for strategies that are not there, and for a curve too short for zones."""
+    """Go on in several ways, each from the same state and with the same seeds, and say which is best, if the spread lets one say so. ValueError for a learner without a record, for strategies that are not there, and for a curve too short for zones."""
     check_learner(learn, trains=False)
     _count('n_epoch', n_epoch)
     history = getattr(learn, 'lr_history', None)
     if history is None: raise ValueError("learn has no record of its fits: `record(learn)` before they begin, or `fit_plan`; the strategies go on from its last rates")
     _check_history(history)
-    names = list(STRATEGIES) if strategies is None else [strategies] if isinstance(strategies, str) else list(strategies)
-    odd = [s for s in names if s not in STRATEGIES]
-    if odd or not names: raise ValueError(f"strategies={strategies!r}: expected some of {', '.join(map(repr, STRATEGIES))}")
+    names = _names(strategies)
     if clip is not None: _number('clip', clip, 0, open_lo=True)
-    if not isinstance(untrained, (SavedSnapshot, Snapshot, type(None))): raise TypeError(f"untrained={untrained!r}: expected a snapshot of the learner before it was trained, `Snapshot.load(path)`")
+    if not isinstance(untrained, (SavedSnapshot, Snapshot, type(None))): raise TypeError(f"untrained={short(untrained)}: expected a snapshot of the learner before it was trained, `Snapshot.load(path)`")
     if curve is not None: zones(curve) # TypeError or ValueError for one that cannot be read
     if isinstance(untrained, Snapshot): untrained = untrained.saved()
     notes,arms = [],{}
@@ -66,10 +76,17 @@ def continue_study(
         if s!='from_scratch_longer': arms[s] = plan
         elif untrained is None: notes.append("'from_scratch_longer' is left out: it needs the learner as it was before, `untrained=Snapshot.load(path)`.")
         else: arms[s] = partial(_from_start, start=untrained, plan=plan)
-    if not arms: raise ValueError(f"strategies={strategies!r}: nothing is left to run; give untrained, too")
+    if not arms: raise ValueError(f"strategies={short(strategies)}: nothing is left to run; give untrained, too")
     if clip is not None: arms |= {f'{s}, clipped': Plan([replace(p, clip=clip) for p in a]) for s,a in arms.items() if isinstance(a, Plan)}
-    num = n_epoch*len(learn.dls.train)
-    at = sorted({int(v) for v in np.geomspace(1, min(num, 100), 4).round()})
-    runs = compare(learn, arms, seeds, folder, executor, dense=at, progress=progress)
-    shares = {} if curve is None else {k: float(np.mean([zone_shares(curve, r.history.lrs[:,curve.group]).get('edge', 0.) for r in runs[k] if r.history.n_steps] or [0.])) for k in arms}
-    return ContinueStudy(replace(runs, notes=(*runs.notes, *notes)), shares, _now())
+    first = min(n_epoch*len(learn.dls.train), 100)
+    at = sorted({int(v) for v in np.geomspace(1, first, 4).round()})
+    runs = compare(learn, {**arms, _STILL: partial(stand_still, steps=first)}, seeds, folder, executor, dense=at, progress=progress)
+    still = [replace(r, state=None) for r in runs[_STILL]]
+    said = {k:v for k,v in runs.arms.items() if k!=_STILL}
+    runs = replace(runs, runs=[r for r in runs if r.arm!=_STILL], arms=said, notes=(*runs.notes, *notes))
+    return ContinueStudy(runs, {} if curve is None else {k: _edge_share(curve, runs[k]) for k in said}, _now(), still)
+
+def _edge_share(curve, runs):
+    "Share of the steps of `runs` in the edge zone of `curve`"
+    shares = [zone_shares(curve, r.history.lrs[:,curve.group]).get('edge', 0.) for r in runs if r.history.n_steps]
+    return float(np.mean(shares or [0.]))

@@ -1,4 +1,4 @@
-"""The loss spikes after `unfreeze`: which of five causes is it, for this learner? One change at a time, with the same luck
+"""The loss spikes after `unfreeze`: which of five causes is it, for this learner? One change at a time, on the same batches
 
 Docs: https://lrtools.github.io/lrtools/unfreeze_study.html.md"""
 
@@ -9,87 +9,158 @@ __all__ = ['unfreeze_study', 'unfreeze_at_once_study']
 
 # %% ../nbs/32_unfreeze_study.ipynb #c003
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from typing import Callable
 
 import numpy as np
 from fastai.basics import Learner
 
-from .compare import _check_arms, compare
+from .compare import _check_arms, compare, stand_still
 from .curve import _is_number, _two_digits
-from .experiments import Runs, UnfreezeStudy
+from .experiments import Runs, UnfreezeStudy, quoted
 from .freezing import _check_groups, freeze_report
+from .groups import frozen_to
 from .learner import check_learner
 from .plan import Phase, Plan
 from .range_test import _now, _per_group
 from .schedule import Schedule, _check_lr, _count, constant, exponential, join, ladder, one_cycle, scale
+from .words import cut, short
+
+# %% ../nbs/32_unfreeze_study.ipynb #64b96851
+def _tops(base, n):
+    "The highest rate of each of `n` groups"
+    return np.broadcast_to(base(np.linspace(0, 1, 1000)).reshape(1000, -1), (1000, n)).max(0)
+
+def _schedule(sched, lrs):
+    "The schedule for the rates `lrs` of the groups. TypeError or ValueError for a `sched` that does not give it"
+    n = len(lrs)
+    if not callable(sched): raise TypeError(f"sched={short(sched)}: expected a function of the rate that gives a schedule, such as one_cycle")
+    made = sched if isinstance(sched, Schedule) else sched(lrs if len({*lrs})>1 else lrs[0])
+    if not isinstance(made, Schedule): raise TypeError(f"sched gave {short(made)}: expected a function of the rate that gives a schedule, such as one_cycle")
+    base = made.for_groups(n)
+    if base.n_groups not in (None, n): raise ValueError(f"sched has rates for {base.n_groups} parameter groups and the learner has {n}: give the function, such as `sched=one_cycle`, which is called with lr")
+    tops = _tops(base, n)
+    if isinstance(sched, Schedule) and not np.allclose(tops, lrs, rtol=.02):
+        raise ValueError(f"sched goes up to {[_two_digits(v) for v in tops]}, and lr asks for {[_two_digits(v) for v in lrs]}: give these rates as lr, or the function, such as `sched=one_cycle`, which is called with lr")
+    return base
 
 # %% ../nbs/32_unfreeze_study.ipynb #c005
 _WARM = 1/4 # share of the steps that the warm-up takes
 _LADDER = 1e-5,1e-4,1e-3,1e-2
 _STILL = 'nothing learns'
 
-def _arms(lrs, sched, n_epoch):
-    "Name: plan. Rates `lrs` of the groups; `sched` makes a schedule of them"
-    n = len(lrs)
-    rate = lrs if len({*lrs})>1 else lrs[0]
-    base = sched(rate)
-    if not isinstance(base, Schedule): raise TypeError(f"sched gave {base!r}: expected a function of the rate that gives a schedule, such as one_cycle")
-    base = base.for_groups(n)
+def _warmed(base, n):
+    "The same schedule after a warm-up from a 25th of its first rates; a group at rate 0 stays there"
     start = np.broadcast_to(base(0.), (n,))
-    warm = join([exponential([_two_digits(v/25) for v in start], start.tolist()), base], [_WARM, 1-_WARM])
-    phase = lambda s=base, keep_state=False, norm='train': Plan([Phase(s, n_epoch, freeze_to=0, keep_state=keep_state, norm=norm)])
-    off = lambda *gs: scale(base, [0. if g in gs else 1. for g in range(n)])
-    tops = np.broadcast_to(base(np.linspace(0, 1, 100)).reshape(100, -1), (100, n)).max(0)
-    arms = {'as asked': phase(), 'memory kept': phase(keep_state=True), 'warm-up': phase(warm), 'BatchNorm held': phase(norm='eval'), 'encoder rate 0': phase(off(*range(n-1))), 'head rate 0': phase(off(n-1)),
-            'all rates 0': phase(off(*range(n))), 'lower encoder rates': phase(scale(base, [_two_digits(v) for v in np.geomspace(.01, 1, n)])), 'a tenth': phase(scale(base, .1)), 'ladder': phase(ladder(*_LADDER)), 'all remedies': phase(warm, True, 'eval')}
-    skip = ({'encoder rate 0','head rate 0','lower encoder rates'} if n==1 else set()) | ({'warm-up'} if (start<tops/4)[tops>0].all() else set())
-    return {k:v for k,v in arms.items() if k not in skip}, [f'{k!r} is left out: '+('the schedule begins low already.' if k=='warm-up' else 'there is one parameter group.') for k in arms if k in skip]
+    on = start>0
+    first = np.where(on, start, start.max() or 1.)
+    up = exponential([_two_digits(v/25) for v in first], first.tolist())
+    return join([up if on.all() else scale(up, on.astype(float).tolist()), base], [_WARM, 1-_WARM])
 
-def _level(learn):
-    "Training loss at the end of the last recorded fit, or None"
-    history = getattr(learn, 'lr_history', None)
-    last = history.last if history is not None else None
-    if last is None: return None
-    y = last.losses[-max(5, min(20, len(last)//4)):]
-    return float(np.mean(y)) if np.isfinite(y).all() else None
+def _plans(base, n, n_epoch):
+    "Name: plan of each arm"
+    def go(sched=base, keep_state=False, norm='train'): return Plan([Phase(sched, n_epoch, freeze_to=0, keep_state=keep_state, norm=norm)])
+    def without(*groups): return scale(base, [0. if g in groups else 1. for g in range(n)])
+    encoder,head,warm = range(n-1),n-1,_warmed(base, n)
+    return {'as asked': go(),
+            'memory kept': go(keep_state=True),
+            'warm-up': go(warm),
+            'BatchNorm held': go(norm='eval'),
+            'encoder rate 0': go(without(*encoder)),
+            'head rate 0': go(without(head)),
+            'all rates 0': go(without(*range(n))),
+            'lower encoder rates': go(scale(base, _lower(n))),
+            'a tenth': go(scale(base, .1)),
+            'ladder': go(ladder(*_LADDER)),
+            'all remedies': go(warm, keep_state=True, norm='eval')}
+
+def _lower(n):
+    "A factor for each group: a hundredth for the first, 1 for the last"
+    return [_two_digits(v) for v in np.geomspace(.01, 1, n)]
+
+# %% ../nbs/32_unfreeze_study.ipynb #955354a5
+def _left_out(base, n, memory, norm):
+    "Name: why it would tell nothing"
+    start,tops = np.broadcast_to(base(0.), (n,)),_tops(base, n)
+    low = bool((start<=tops/4).all()) # groups at rate 0, too
+    res = {}
+    if not memory: res['memory kept'] = 'the optimizer has no memory to keep.'
+    if low: res['warm-up'] = 'the schedule begins low already.'
+    if not norm: res['BatchNorm held'] = 'there are no running statistics that it would hold.'
+    if n==1: res |= dict.fromkeys(('encoder rate 0','head rate 0','lower encoder rates'), 'there is one parameter group.')
+    else:
+        if not tops[:-1].any(): res |= dict.fromkeys(('encoder rate 0','lower encoder rates'), 'the encoder has rate 0 already.')
+        elif not tops[-1]: res |= {'head rate 0': 'the head has rate 0 already.', 'encoder rate 0': "it is the same as 'all rates 0' here."}
+        if tops[-1] and (tops[:-1]<=tops[-1]*np.array(_lower(n)[:-1])*1.001).all(): res.setdefault('lower encoder rates', 'the rates of the encoder are that low already.')
+    if len({'memory kept','warm-up','BatchNorm held'}-{*res})<2: res['all remedies'] = 'there are no two of them to put together.'
+    return res
+
+def _arms(lrs, sched, n_epoch, memory=True, norm=True, asked=()):
+    "(name: plan, notes on what is left out). `memory`: the optimizer has some; `norm`: it makes a difference to hold normalisation; `asked`: names that are in all the same"
+    n,base = len(lrs),_schedule(sched, lrs)
+    plans,out = _plans(base, n, n_epoch),_left_out(base, n, memory, norm)
+    odd = [k for k in asked if k not in plans]
+    if odd: raise ValueError(cut(f"arms holds {quoted(odd)}: expected some of {quoted(plans)}"))
+    return {k:v for k,v in plans.items() if k not in out or k in asked},[f'{k!r} is left out: {why}' for k,why in out.items() if k not in asked]
+
+# %% ../nbs/32_unfreeze_study.ipynb #47b9ecfb
+def _asked(arms):
+    "(names that were asked for, arms of one's own)"
+    if arms is None: return (),{}
+    if isinstance(arms, dict):
+        own = _check_arms(arms)
+        if _STILL in own: raise ValueError(f"arms has the name {_STILL!r}: that is the run which all are held against; give it another name")
+        return (),own
+    if isinstance(arms, (bytes, Plan, Phase)) or not hasattr(arms, '__iter__'): raise TypeError(f"arms={short(arms)}: expected a list of names, or a dictionary of more arms by name")
+    names = [arms] if isinstance(arms, str) else list(arms)
+    odd = [k for k in names if not isinstance(k, str)]
+    if odd: raise TypeError(f"arms={short(arms)}: {short(odd[0])} is no name")
+    if not names: raise ValueError("arms is empty: expected some names, such as ['memory kept']; None runs all")
+    return tuple(names),{}
+
+def _moving(report, norm):
+    "Which layers' statistics move when all is unfrozen"
+    return [bool(l.norm and l.norm.moves) for g in frozen_to(report, 0, norm=norm).groups for l in g.layers]
 
 def unfreeze_study(
     learn:Learner, # Trained frozen; it is left exactly as it is
-    lr:float|slice|list, # Rate after unfreezing: one, a slice, or one for each group
+    lr:float|slice|list, # Rate after unfreezing: one, a slice, or one for each group (0: it stands still)
     n_epoch:int=1, # Epochs of each run
-    sched:Callable=constant, # Makes a schedule of the rate: `constant` is `learn.fit`, `one_cycle` is `learn.fit_one_cycle`
-    arms:list|dict|None=None, # Names of the arms to run, or more arms by name; None: all
+    sched:Callable=constant, # Makes a schedule of the rate: `constant` is `learn.fit`, `one_cycle` is `learn.fit_one_cycle`; or a schedule with the rates of `lr`
+    arms:list|dict|None=None, # Names of the arms to run, or more arms by name; None: all that can differ
     seeds:tuple=(0,1,2), # Each arm is run with each
     folder:str|PathLike|None=None, # Keeps runs as they finish, see `compare`
     executor=None, # See `compare`
-    progress:bool|Callable=True # Show a bar; or a function that is called with (runs done, runs planned)
+    progress:bool|Callable=True # Say what it costs and show a bar; or a function, see `compare`
 )->UnfreezeStudy:
-    """Unfreeze `learn` in several ways, each with one change to what was asked, and say which change takes the spike away. ValueError for a learner that was never trained, and for arms that are not there;
-    TypeError or ValueError for rates that cannot be."""
+    """Unfreeze `learn` in several ways, each with one change to what was asked, and say which change takes the spike away. Whether there is one is told from pairs: the same batches in the same order, with nothing that learns.
+    ValueError for a learner that was never trained, and for arms that are not there; TypeError or ValueError for rates that cannot be."""
     check_learner(learn, trains=False)
     _count('n_epoch', n_epoch)
-    _check_lr(lr, 'lr')
-    if not callable(sched): raise TypeError(f"sched={sched!r}: expected a function of the rate that gives a schedule, such as one_cycle")
+    _check_lr(lr, 'lr', zero=not _is_number(lr) and not isinstance(lr, slice))
+    names,more = _asked(arms)
     report = freeze_report(learn)
-    _check_groups(len(report.groups))
-    if not report.n_steps and not any(g.memory=='present' for g in report.groups): raise ValueError("learn was never trained: a study begins with a learner whose head was trained, `learn.freeze(); learn.fit_one_cycle(1, 1e-3)`")
-    own,notes = _arms(_per_group(lr, len(report.groups), 'lr'), sched, n_epoch)
-    if isinstance(arms, dict): own |= _check_arms(arms)
-    elif arms is not None:
-        odd = [k for k in arms if k not in own]
-        if odd or not len(arms): raise ValueError(f"arms={arms!r}: expected some of {', '.join(map(repr, own))}")
-        own = {k:v for k,v in own.items() if k in arms or k=='as asked'}
+    n = len(report.groups)
+    _check_groups(n)
+    memory = any(g.memory=='present' for g in report.groups)
+    if not report.n_steps and not memory: raise ValueError("learn was never trained: a study begins with a learner whose head was trained, `learn.freeze(); learn.fit_one_cycle(1, 1e-3)`")
+    lrs = _per_group(lr, n, 'lr')
+    if not any(lrs): raise ValueError(f"lr={short(lr)}: all rates are 0, and nothing would learn")
+    plans,notes = _arms(lrs, sched, n_epoch, memory, _moving(report, 'train')!=_moving(report, 'eval'), names)
+    plans,notes = ({k:v for k,v in plans.items() if k in names or k=='as asked'},[]) if names else (plans|more, notes)
     if report.freeze_to==0: notes.append('Nothing was frozen to begin with: arms that unfreeze change little.')
-    num = n_epoch*len(learn.dls.train)
-    first = min(num, 100)
+    first = min(n_epoch*len(learn.dls.train), 100)
     at = sorted({int(v) for v in np.geomspace(1, first, 6).round()})
-    still = Plan([Phase(constant(0.), n_epoch)])
-    runs = compare(learn, {**own, _STILL: still}, seeds, folder, executor, dense=at, keep=False, progress=progress)
-    quiet = runs[_STILL]
-    if all(r.error for r in quiet): raise RuntimeError(f"no run went through; the first: {quiet[0].error}")
-    said = {k:v for k,v in runs.arms.items() if k!=_STILL}
-    return UnfreezeStudy(Runs([r for r in runs if r.arm!=_STILL], said, runs.past, notes, runs.date), tuple(quiet), _level(learn), first, _remedies(own, n_epoch), _now())
+    runs = compare(learn, {**plans, _STILL: partial(stand_still, steps=first)}, seeds, folder, executor, dense=at, keep=False, progress=progress)
+    return _study(runs, notes, first, _remedies(plans, n_epoch))
+
+def _study(runs, notes, first, remedies):
+    "What came of the runs, in which the one without learning is among the arms"
+    quiet,asked = runs[_STILL],next(iter(runs.arms))
+    if all(r.error for r in quiet): raise RuntimeError(cut(f"no run went through; the first: {(runs[asked] or quiet)[0].error or quiet[0].error}"))
+    arms = {k:v for k,v in runs.arms.items() if k!=_STILL}
+    return UnfreezeStudy(Runs([r for r in runs if r.arm!=_STILL], arms, runs.past, notes, runs.date), tuple(quiet), first, remedies, _now())
 
 def _remedies(arms, n_epoch):
     "Lines that one can paste, the mildest first"
@@ -117,13 +188,13 @@ def unfreeze_at_once_study(
     seeds:tuple=(0,1,2), # Each way is run with each
     folder:str|PathLike|None=None, # Keeps runs as they finish, see `compare`
     executor=None, # See `compare`
-    progress:bool|Callable=True # Show a bar; or a function that is called with (runs done, runs planned)
+    progress:bool|Callable=True # Say what it costs and show a bar; or a function, see `compare`
 )->Runs:
     """Head only, all at once, the head first, one group after the other (Howard & Ruder, arXiv:1801.06146, section 3.3), each with one rate and with lower ones for lower groups: metrics, spread and wall time.
     ValueError for a learner of one group, and for rates and epochs that cannot be."""
     check_learner(learn, trains=False)
     _count('n_epoch', n_epoch)
-    if not _is_number(lr): raise TypeError(f"lr={lr!r}: expected one rate, that of the head")
+    if not _is_number(lr): raise TypeError(f"lr={short(lr)}: expected one rate, that of the head")
     _check_lr(lr, 'lr')
     n = len(freeze_report(learn).groups)
     if n<2: raise ValueError(f"learn has {n} parameter group{'s'*(n!=1)}: without two there is nothing to unfreeze; give it a splitter")

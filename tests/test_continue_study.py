@@ -72,7 +72,7 @@ def told(**values):
 def test_luck_is_not_told_as_a_difference():
     s = told(a=[.5, .6, .4], b=[.52, .55, .47], c=[.9, 1., .8])
     said = ' '.join(s.verdict)
-    assert 'No difference beyond the spread to b.' in said and 'Worse beyond the spread: c (+0.4' in said and 'rises at first with a (2x)' in said
+    assert "No difference beyond the spread to 'b'." in said and "Worse beyond the spread: 'c' (+0.4" in said and "rises at first with 'a' (2x)" in said
     assert 'no difference beyond the spread between any' in ' '.join(told(a=[.5, .6, .4], b=[.52, .55, .47]).verdict)
     assert 'None is better than not to go on' in ' '.join(told(a=[1.5, 1.6, 1.4], b=[1.52, 1.55, 1.47]).verdict)
     failed = ContinueStudy(Runs([replace(r, error='Boom: no') if r.arm=='a' else r for r in s.runs], s.runs.arms), {})

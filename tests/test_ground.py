@@ -5,12 +5,12 @@ import pytest
 
 import in_step
 
-REQUIREMENTS = ['numpy', 'matplotlib', 'fastcore', 'fastprogress', 'fastai>=2.8.8', 'ipywidgets', 'ipympl']
+REQUIREMENTS = ['numpy', 'matplotlib', 'fastcore', 'fastprogress', 'fastai>=2.8.8', 'scipy', 'ipywidgets', 'ipympl']
 COMES_WITH = {'torch': 'fastai', 'IPython': 'fastai', 'PIL': 'matplotlib', 'traitlets': 'ipywidgets', 'google': 'ipywidgets', 'jupyter_core': 'ipywidgets'} # google.colab, jupyter_core: only where they are there already
 MAX_NOTEBOOK_KB = 600
 
 # What a module of each decade may import: decades of lrtools, and third-party modules by prefix.
-CORE = ['numpy', 'fastcore.basics']
+CORE = ['numpy', 'fastcore.basics', 'scipy.special']
 LEARNER = ['numpy', 'torch', 'fastcore', 'fastprogress', 'fastai.basics', 'fastai.learner', 'fastai.optimizer', 'fastai.torch_core', 'fastai.callback']
 VIEWS = ['numpy', 'matplotlib', 'fastcore.basics', 'IPython']   # IPython: only in what IPython itself calls
 ALL = [*LEARNER, 'matplotlib']
