@@ -8,7 +8,7 @@ Docs: https://lrtools.github.io/lrtools/range_test.html.md"""
 __all__ = ['valid_loss', 'fit_rates', 'lr_range_test']
 
 # %% ../nbs/12_range_test.ipynb #c003
-import math, random
+import math, random, warnings
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Callable
 
 import numpy as np
 import torch
-from fastai.basics import Callback, CancelEpochException, CancelFitException, FetchPredsCallback, L, Learner, OptimWrapper, even_mults, find_bs, noop, set_seed
+from fastai.basics import Callback, CancelEpochException, CancelFitException, DataLoader, FetchPredsCallback, L, Learner, OptimWrapper, even_mults, find_bs, noop, set_seed
 from fastai.callback.progress import CSVLogger, ProgressCallback, ShowGraphCallback
 from fastprogress.fastprogress import progress_bar
 
@@ -113,7 +113,7 @@ def valid_loss(
 )->float:
     "Mean loss over `batches` in evaluation mode; training goes on as if nothing had been"
     cb = _ValidCallback()
-    undo = [*_walk([learn], _packages(learn), skip=[learn.opt, *learn.model.parameters()])[0], *_copy_globals()]
+    with torch.no_grad(): undo = [*_walk([learn], _packages(learn))[0], *_copy_globals()]
     try:
         with learn.added_cbs(cb): learn._do_epoch_validate(dl=batches)
     finally:
@@ -163,13 +163,39 @@ def _seeds(n):
     g.set_state(torch.get_rng_state())
     return torch.randint(2**31, (n,), generator=g).tolist()
 
+def _whole_number(v): return isinstance(v, (int, np.integer)) and not isinstance(v, bool)
+
+def _put_order(sampler, seed):
+    "Another order for a sampler that counts epochs or keeps a seed, as those for several processes do"
+    for k in ('seed', 'initial_seed', 'epoch'):
+        if _whole_number(vars(sampler).get(k)): setattr(sampler, k, seed)
+    if callable(getattr(sampler, 'set_epoch', None)): sampler.set_epoch(seed)
+
+def _orders(o):
+    "Whether `o` may be a sampler"
+    return isinstance(o, torch.utils.data.Sampler) or not isinstance(o, type) and all(hasattr(o, k) for k in ('__dict__', '__iter__', 'set_epoch'))
+
+_in_order = list, tuple, range, np.ndarray, torch.Tensor, torch.utils.data.SequentialSampler
+
+def _fixed_order(dl):
+    "Whether a training loader is known to give the same items in the same order, whatever the seed"
+    if isinstance(vars(dl).get('dl'), DataLoader): return _fixed_order(dl.dl) # `DistributedDL`
+    if isinstance(dl, DataLoader): return not dl.shuffle and type(dl).get_idxs is DataLoader.get_idxs
+    if not isinstance(dl, torch.utils.data.DataLoader) or isinstance(dl.dataset, torch.utils.data.IterableDataset): return False
+    sampler = dl.batch_sampler or dl
+    if isinstance(sampler, (torch.utils.data.BatchSampler, torch.utils.data.DataLoader)): sampler = sampler.sampler
+    return type(sampler) in _in_order
+
 def _reseed(learn, seed):
-    "Another order of batches, and other luck: for the global generators and for each that the training loader reaches"
+    "Another order of batches, and other random numbers: for the global generators and for each that the training loader reaches"
     set_seed(seed)
-    for o in _walk([learn.dls.train], _packages(learn))[1].values():
+    for o in list(_walk([learn.dls.train], _packages(learn))[1].values()):
         if isinstance(o, (random.Random, np.random.RandomState)): o.seed(seed)
         if isinstance(o, torch.Generator): o.manual_seed(seed)
         if isinstance(o, np.random.Generator): o.bit_generator.state = type(o.bit_generator)(seed).state
+        if isinstance(o, np.random.BitGenerator): o.state = type(o)(seed).state
+        if _orders(o): _put_order(o, seed)
+    if _fixed_order(learn.dls.train): warnings.warn("learn.dls.train has a fixed order of batches (no shuffling): each sweep and seed sees the same one, so the spread shows less than it would", stacklevel=2)
 
 # %% ../nbs/12_range_test.ipynb #c014
 _loggers = 'wandb','comet','neptune','tensorboard','captum','azureml'

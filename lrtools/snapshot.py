@@ -179,13 +179,14 @@ def _copy_cell(c):
     def restore():
         if value is not _unset: c.cell_contents = again()
         elif _cell(c) is not _unset: del c.cell_contents
-    return [restore]
+    return restore
 
 def _copy_function(f):
     defaults = f.__defaults__
     def restore():
         if f.__defaults__ is not defaults: f.__defaults__ = defaults
-    return [restore] + ([_copy_dict(f.__kwdefaults__)] if f.__kwdefaults__ else [])
+    cells = [c for k,c in zip(f.__code__.co_freevars, f.__closure__ or ()) if k in _writes(f.__code__)]
+    return [restore, *map(_copy_cell, cells)] + ([_copy_dict(f.__kwdefaults__)] if f.__kwdefaults__ else [])
 
 def _codes(code):
     "`code` and the code inside it"
@@ -193,12 +194,17 @@ def _codes(code):
     for c in res: res += [k for k in c.co_consts if isinstance(k, CodeType)]
     return res
 
+_STORES = {dis.opmap[k] for k in ('STORE_GLOBAL', 'DELETE_GLOBAL', 'STORE_DEREF', 'DELETE_DEREF')}
+
+def _named(code, *ops): return {i.argval for c in _codes(code) for i in dis.get_instructions(c) if i.opname.startswith(ops)}
+
 @lru_cache(maxsize=10_000)
-def _global_names(code):
-    "Names of globals in the order of the code: those that it reads, and those that it writes"
-    steps = [i for c in _codes(code) for i in dis.get_instructions(c)]
-    reads = [i.argval for i in steps if i.opname in ('LOAD_GLOBAL', 'LOAD_NAME')]
-    return reads,[i.argval for i in steps if i.opname in ('STORE_GLOBAL', 'DELETE_GLOBAL')]
+def _reads(code): return _named(code, 'LOAD_GLOBAL', 'LOAD_NAME')
+
+@lru_cache(maxsize=10_000)
+def _writes(code):
+    "Names of globals, and of variables of a function around it, that `code` binds anew"
+    return _named(code, 'STORE_GLOBAL', 'DELETE_GLOBAL', 'STORE_DEREF', 'DELETE_DEREF') if any(_STORES.intersection(c.co_code[::2]) for c in _codes(code)) else set()
 
 def _copy_names(d, names):
     "Notes of some names of a module, whose other names are left alone"
@@ -211,7 +217,6 @@ def _copy_names(d, names):
             elif d.get(k, _unset) is not v: d[k] = v
     return restore
 
-_STORE = dis.opmap['STORE_GLOBAL']
 _code = FunctionType, BuiltinFunctionType, type, staticmethod, classmethod, property, ModuleType, MemberDescriptorType, GetSetDescriptorType
 
 def _copy_class(c):
@@ -227,7 +232,7 @@ def _copy_class(c):
     return restore
 
 # %% ../nbs/10_snapshot.ipynb #3e9f2584
-def _script_names(m): return re.findall(r'^  (\w+) : ', m._c.code, re.MULTILINE)
+def _script_names(m): return re.findall(r'^  (\w+) : (?!Final)', m._c.code, re.MULTILINE)
 
 def _script_values(m):
     values = {k:m._c.getattr(k) for k in _script_names(m)}
@@ -297,19 +302,20 @@ def _is_mine(v):
     return not isinstance(v, (*_atoms, BuiltinFunctionType))
 
 def _function_globals(f):
-    "`(dict, names)` of globals that `f` uses: of its own module, and of other modules of the user"
+    "`(dict, names, bound)` of the globals that `f` uses, and of them those that it may bind: of its own module, and of other modules of the user"
     if _installed(_package(f)): return []
     names = {n for c in _codes(f.__code__) for n in c.co_names}
-    seen = {n for n in names & f.__globals__.keys() if _is_mine(f.__globals__[n])}
-    if not seen and not any(_STORE in c.co_code[::2] for c in _codes(f.__code__)): return []
-    reads,writes = _global_names(f.__code__)
-    modules = [vars(v) for n in seen.intersection(reads) if isinstance(v := f.__globals__[n], ModuleType)]
-    return [(f.__globals__, {*seen.intersection(reads), *writes}), *((d, names & d.keys()) for d in modules)]
+    mine = {n for n in names & f.__globals__.keys() if _is_mine(f.__globals__[n])}
+    reads = mine and mine & _reads(f.__code__)
+    modules = [vars(v) for n in reads if isinstance(v := f.__globals__[n], ModuleType)]
+    return [(f.__globals__, reads, _writes(f.__code__) & names), *((d, names & d.keys(), names & d.keys()) for d in modules)]
 
-def _function_notes(f): return _copy_function(f) + [_copy_names(d, names) for d,names in _function_globals(f)]
+def _function_notes(f):
+    found = [(d, bound|{n for n in names if type(d[n]) in _moving}) for d,names,bound in _function_globals(f)]
+    return _copy_function(f) + [_copy_names(d, names) for d,names in found if names]
 
 def _function_parts(f):
-    named = [d[n] for d,names in _function_globals(f) for n in names if n in d]
+    named = [d[n] for d,names,_ in _function_globals(f) for n in names]
     return [*(f.__closure__ or ()), *(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values(), *(v for v in named if _is_mine(v) and not isinstance(v, ModuleType))]
 
 def _module_rngs(c):
@@ -345,7 +351,7 @@ _kinds = [
     (_rngs, _copy_rng, lambda o: [o.bit_generator] if isinstance(o, np.random.Generator) else []),
     (np.ndarray, _copy_array, lambda o: _no_atoms(o.ravel().tolist()) if o.dtype==object else []),
     (FunctionType, _function_notes, _function_parts),
-    (CellType, _copy_cell, lambda o: [] if _cell(o) is _unset else [_cell(o)]),
+    (CellType, lambda o: [_copy_cell(o)] if type(_cell(o)) in _moving else [], lambda o: [] if _cell(o) is _unset else [_cell(o)]),
     (MethodType, _none, lambda o: [o.__self__, o.__func__]),
     ((BuiltinFunctionType, MethodWrapperType), _none, lambda o: [] if isinstance(o.__self__, ModuleType) else [o.__self__]),
     (partial, _none, lambda o: [o.func, *o.args, *o.keywords.values()]),
@@ -453,12 +459,12 @@ def _many(o, n): return isinstance(o, (dict, list, tuple, set, frozenset, deque)
 
 def _walk(roots, packages, skip=()):
     "Functions that restore every mutable object reachable from `roots` but not those to `skip`, and those objects"
-    collects = gc.isenabled()
-    try:
+    with _interrupt_later():
+        collects = gc.isenabled()
         gc.disable() # it would look at every note, again and again
-        return _Walk(packages, _datasets(roots), skip).run(roots)
-    finally:
-        if collects: gc.enable()
+        try: return _Walk(packages, _datasets(roots), skip).run(roots)
+        finally:
+            if collects: gc.enable()
 
 # %% ../nbs/10_snapshot.ipynb #c010
 def _copy_globals(cuda=False):
@@ -522,7 +528,7 @@ class Snapshot:
         _check(learn)
         if not isinstance(name, str): raise TypeError(f"name={name!r}: expected a text")
         self.name,self.date = name,datetime.now().astimezone().isoformat(timespec='seconds')
-        with torch.no_grad(): self._undo,seen = _walk([learn], _packages(learn))
+        with _interrupt_later(), torch.no_grad(): self._undo,seen = _walk([learn], _packages(learn))
         self.learn,self._global = learn,_copy_globals(_on_cuda(learn))
         self._loaders = {o:None for o in seen.values() if isinstance(o, torch.utils.data.DataLoader)}
 
