@@ -42,7 +42,7 @@ def _once(t):
 def _is_zero(t): return not (t.any() or (t.is_floating_point() and t.signbit().any())) # -0. is not 0.
 
 def _copy_tensor(t, maybe_zero=False):
-    if t.layout!=torch.strided: return partial(t.copy_, t.detach().clone())
+    if t.layout!=torch.strided or t.is_nested: return partial(t.copy_, t.detach().clone())
     data,leaf,rg = t.data,t.is_leaf,t.requires_grad
     grad = t.grad if leaf else None
     copy = None if maybe_zero and _is_zero(data) else _once(data).clone() # after a fit gradients are 0: no copy
@@ -282,7 +282,7 @@ def _is_data(c): return hasattr(c, '__len__') and hasattr(c, '__getitem__') and 
 # %% ../nbs/10_snapshot.ipynb #3b76b975
 _logs = 'lrs','losses','iters','values' # of the recorder: long lists whose items do not change
 
-def _no_atoms(os): return [o for o in os if not isinstance(o, _atoms)]
+def _no_atoms(os): return [o for o in os if not issubclass(type(o), _atoms)]
 
 def _tensor_parts(t):
     hooks = [h for d in (t._backward_hooks, t._post_accumulate_grad_hooks) if d for h in d.values()]
@@ -298,8 +298,9 @@ def _object_parts(o):
 
 def _is_mine(v):
     "Whether a global is worth a visit"
-    if isinstance(v, (FunctionType, type, ModuleType)): return not _installed(v.__name__.partition('.')[0] if isinstance(v, ModuleType) else _package(v))
-    return not isinstance(v, (*_atoms, BuiltinFunctionType))
+    if type(v) is ModuleType: return not _installed(v.__name__.partition('.')[0])
+    if issubclass(type(v), (FunctionType, type)): return not _installed(_package(v))
+    return not issubclass(type(v), (*_atoms, BuiltinFunctionType))
 
 def _function_globals(f):
     "`(dict, names, bound)` of the globals that `f` uses, and of them those that it may bind: of its own module, and of other modules of the user"
@@ -322,7 +323,7 @@ def _module_rngs(c):
     "Generators that are globals of the module in which a class was made"
     module = sys.modules.get(getattr(c, '__module__', None))
     if module is None or _package(c) in _outside|_known: return []
-    return [v for v in list(vars(module).values()) if type(v) not in _code and isinstance(v, _rngs)]
+    return [v for v in list(vars(module).values()) if type(v) not in _code and issubclass(type(v), _rngs)]
 
 def _dispatch_parts(o):
     "Functions of a method of a fastai transform, which are dispatched by type"
@@ -426,18 +427,23 @@ class _Walk:
         return 'quest' if _is_data(cls) else 'far'
 
     def visit(self, o, far):
-        place,notes,parts = self.kind(type(o))
+        kind = type(o)
+        place,notes,parts = self.kind(kind)
         if id(o) in self.seen or notes is _none and parts is _none: return
         if place=='quest' or id(o) in self.data: return self.quest.append(o)
         if place is None: return
-        if far and isinstance(o, Learner): return self.near.append(o.model)
+        if far and issubclass(kind, Learner): return self.near.append(o.model)
         if far and not self._fits(o): return
+        try: mine,inside = notes(o),[] if far and _many(o, _far_items) else parts(o)
+        except Exception:
+            if far: return # of a kind that cannot be read
+            raise
         self.seen[id(o)] = o
-        self.undo += notes(o)
-        to = self.far if place=='far' or far and not isinstance(o, _whole) else self.near
-        if not (far and _many(o, _far_items)): to += parts(o)
-        if isinstance(o, (DataLoader, torch.utils.data.DataLoader)): self.quest.append(vars(o).get('dataset'))
-        if not isinstance(o, type): self.far.append(type(o))
+        self.undo += mine
+        to = self.far if place=='far' or far and not issubclass(kind, _whole) else self.near
+        to += inside
+        if issubclass(kind, (DataLoader, torch.utils.data.DataLoader)): self.quest.append(vars(o).get('dataset'))
+        if not issubclass(kind, type): self.far.append(kind)
 
     def _fits(self, o):
         "Whether a tensor or array that was reached from a function is small enough, or a weight"
@@ -448,14 +454,15 @@ class _Walk:
 
     def seek(self, o):
         "Note `o` if it is a generator, or look into it for generators"
-        if id(o) in self.seen or id(o) in self.sought or isinstance(o, (torch.Tensor, np.ndarray, Learner)): return
+        if id(o) in self.seen or id(o) in self.sought or issubclass(type(o), (torch.Tensor, np.ndarray, Learner)): return
         place,notes,parts = self.kind(type(o))
         if place is None or _many(o, _quest_items): return
         self.sought[id(o)] = o
-        if isinstance(o, _rngs): return self.visit(o, True)
-        self.quest += [*parts(o), type(o)]
+        if issubclass(type(o), _rngs): return self.visit(o, True)
+        try: self.quest += [*parts(o), type(o)]
+        except Exception: pass # of a kind that cannot be read
 
-def _many(o, n): return isinstance(o, (dict, list, tuple, set, frozenset, deque)) and len(o)>n
+def _many(o, n): return issubclass(type(o), (dict, list, tuple, set, frozenset, deque)) and len(o)>n
 
 def _walk(roots, packages, skip=()):
     "Functions that restore every mutable object reachable from `roots` but not those to `skip`, and those objects"
