@@ -1,5 +1,5 @@
 "Tiny learners of many kinds, and one place to make them fail"
-import random, signal
+import random, signal, types
 from collections import deque
 from functools import partial
 from types import SimpleNamespace
@@ -64,6 +64,20 @@ class Loss(nn.Module):
 class CrossEntropy(CrossEntropyLossFlat):
     "The same, of a kind that MixUp knows"
     def __call__(self, *args, **kw): return super().__call__(*args, **kw)*(fault.visit('loss') or 1)
+
+# ---------------------------------------------------------------- what a look does not take back
+
+class Kept:
+    "A list for what a callback or a function of the learner sees during a look. A module is no state to lrtools, so what it holds is not taken back with the rest"
+    def __init__(self):
+        self.box = types.ModuleType('box')
+        self.box.items = []
+    def __getattr__(self, name): return getattr(self.box.items, name)
+    def __len__(self): return len(self.box.items)
+    def __iter__(self): return iter(self.box.items)
+    def __getitem__(self, i): return self.box.items[i]
+    def __eq__(self, other): return self.box.items==list(other)
+    def __repr__(self): return repr(self.box.items)
 
 # ---------------------------------------------------------------- data, models, callbacks
 

@@ -10,7 +10,7 @@ from fastai.callback.schedule import ParamScheduler, SchedCos
 from fastai.callback.tracker import TerminateOnNaNCallback
 from fastai.callback.training import GradientAccumulation, ShortEpochCallback
 
-from learners import Boom, accumulating, adamw, clipping, fault, frozen, mixup, one_batch, plain, scaled, tabular, text, torch_loader, trackers
+from learners import Boom, Kept, accumulating, adamw, clipping, fault, frozen, mixup, one_batch, plain, scaled, tabular, text, torch_loader, trackers
 from lrtools.curve import GroupCurves, LRCurve
 from lrtools.range_test import lr_range_test
 
@@ -19,11 +19,11 @@ KINDS = dict(plain=plain, frozen=frozen, accumulating=accumulating, clipping=cli
              tabular=tabular, text=text, torch_loader=torch_loader, mixup=mixup)
 
 class Watch(Callback):
-    "Training or not, loss, size and input of each batch, to SEEN (which the learner does not hold, so that it is not taken back)"
+    "Training or not, loss, size and input of each batch, to SEEN, which is not taken back"
     order = 900
     def after_loss(self): SEEN.append((self.training, self.learn.loss.detach().mean().item(), find_bs(self.yb), self.xb[0].detach().clone()))
 
-SEEN,STEPS = [],[]
+SEEN,STEPS = Kept(),Kept()
 
 def make(kind, path, opt=True, **kw):
     "A learner whose losses go to SEEN and whose optimizer notes in STEPS the rates that it steps with"
@@ -259,7 +259,7 @@ class Patience(Callback):
         if len(PATIENCE)>3000: raise Boom('it never ends')
     before_batch = before_epoch
 
-PATIENCE = []
+PATIENCE = Kept()
 
 def never(error):
     def f(self): raise error()
@@ -275,7 +275,7 @@ def test_never_ending(tmp_path, what):
     with pytest.raises(ValueError, match='no optimizer step'): run(learn)
 
 def test_epochs_go_on_without_validation(tmp_path):
-    learn,events = make('plain', tmp_path),[]
+    learn,events = make('plain', tmp_path),Kept()
     learn.add_cb(Callback(before_validate=lambda self: events.append(1)))
     assert len(run(learn, num_it=40))==40 and not events
 

@@ -1,5 +1,5 @@
 "State of every kind, wherever a learner can reach it: what a range test moves is moved back"
-import argparse, array, collections, functools, io, itertools, random, signal, sys, threading, types, weakref
+import argparse, array, collections, functools, io, itertools, queue, random, signal, sys, threading, types, warnings, weakref
 from functools import partial, wraps
 
 import numpy as np
@@ -307,11 +307,24 @@ def test_places_of_a_function(where):
 
 @pytest.mark.parametrize('f', [log_globally, count_globally, log_by_a_helper, in_a_module], ids=lambda f: f.__name__)
 def test_globals_that_the_code_names(f):
+    "Bound anew or changed"
     def held(): return repr((LOG, STEPS, helpers.n, helpers.log))
     learn,before = make(loss=lambda p,y: (f(), (p.view(-1)-y).square().mean())[1]),held()
     assert left(learn)==[] and held()==before
     with learn.no_logging(): learn.fit(1)
     assert held()!=before
+
+RESULT = None
+def reads_result(*_): return RESULT
+
+def test_what_the_block_itself_binds_stays():
+    "Though a function of the learner reads it"
+    global RESULT
+    mine,late = None,0
+    def reads(*_): return mine,late
+    learn = make(loss=lambda p,y: (reads(), reads_result(), (p.view(-1)-y).square().mean())[-1])
+    with preserved(learn): RESULT,mine,late = 'a','b',2
+    assert (RESULT, mine, late)==('a', 'b', 2)
 
 # ---------------------------------------------------------------- an optimizer, a frozen network in a closure
 
@@ -419,3 +432,268 @@ def test_generators_of_another_package_in_the_data(tfm, kind):
     assert changes(before, record(extra, ids=False))==[]
     with learn.no_logging(): learn.fit(1)
     assert changes(before, record(extra, ids=False))
+
+# ---------------------------------------------------------------- TorchScript
+
+class Rebinding(nn.Module):
+    "Binds a buffer anew, counts, and keeps a list and a dict"
+    n: int
+    log: list[int]
+    named: dict[str, torch.Tensor]
+    def __init__(self):
+        super().__init__()
+        self.lin,self.n,self.log,self.plain,self.named = nn.Linear(8, 8),0,[],torch.zeros(2),{'a': torch.zeros(1)}
+        self.register_buffer('mean', torch.zeros(8))
+    def forward(self, x):
+        if self.training:
+            self.n += 1
+            self.log.append(self.n)
+            self.mean = .9*self.mean+.1*x.detach().mean(0)
+            self.plain += 1
+            self.named['a'] = self.named['a']+1
+        return self.lin(x-self.mean)
+
+def head(): return nn.Linear(8, 1)
+def layers(): return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU())
+def traced(): return torch.jit.trace(nn.Sequential(layers(), head()), torch.randn(5, 4))
+def scripted(): return torch.jit.script(nn.Sequential(layers(), Rebinding(), head()))
+def loaded():
+    file = io.BytesIO()
+    torch.jit.save(scripted(), file)
+    file.seek(0)
+    return torch.jit.load(file)
+def body():
+    m = nn.Sequential(torch.jit.script(nn.Sequential(layers(), Rebinding())), head())
+    for p in m[0].parameters(): p.requires_grad_(False)
+    return m
+def traced_body(): return nn.Sequential(torch.jit.trace(layers(), torch.randn(5, 4)), head())
+def in_eval(): return nn.Sequential(torch.jit.freeze(torch.jit.script(layers().eval())), head())
+def exported(): return torch.export.export(nn.Sequential(layers(), head()).train(), (torch.randn(5, 4),), dynamic_shapes=[{0: torch.export.Dim('n', min=2, max=99)}]).module(check_guards=False)
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('model', [traced, scripted, loaded, body, traced_body, in_eval, exported], ids=lambda f: f.__name__)
+def test_torchscript(model):
+    set_seed(1)
+    m = model()
+    if model is exported: m.train = m.eval = lambda *a: m # it has none
+    learn = make(model=m, splitter=lambda m: list(m.parameters()))
+    assert left(learn)==[]
+    assert moved(learn, m)
+    assert left(learn)==[]
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('part', ['mode', 'trainable', 'gradient', 'weight', 'attribute'])
+def test_torchscript_is_restored(part):
+    learn = make(model=scripted())
+    m = learn.model
+    change = dict(mode=lambda: m.eval(), trainable=lambda: [p.requires_grad_(False) for p in m.parameters()], gradient=lambda: [setattr(p, 'grad', torch.ones_like(p)) for p in m.parameters()],
+                  weight=lambda: [p.data.zero_() for p in m.parameters()], attribute=lambda: (setattr(m[1], 'n', 9), setattr(m[1], 'log', [4])))[part]
+    before = state(learn)
+    with preserved(learn):
+        change()
+        assert changes(before, state(learn))
+    assert changes(before, state(learn))==[]
+
+@pytest.mark.filterwarnings('ignore')
+def test_each_arm_of_a_comparison_starts_from_the_weights_of_torchscript():
+    from lrtools.compare import compare
+    learn = make(model=traced())
+    runs = compare(learn, dict(a=lambda l: l.fit(1, 1e-2), b=lambda l: l.fit(1, 1e-2)), seeds=(0,), progress=False)
+    first,second = [r.history.losses for r in runs.runs]
+    assert list(first)==list(second)
+
+# ---------------------------------------------------------------- a validation loss in the middle of a sweep
+
+class Freezes(Callback):
+    "Freezes for the validation, and thaws for the training"
+    def before_validate(self): self.model[0].requires_grad_(False)
+    def before_train(self): self.model[0].requires_grad_(True)
+
+class Thaws(Callback):
+    def before_validate(self): self.model.requires_grad_(True)
+    def before_train(self): self.model[0].requires_grad_(False)
+
+class Clears(Callback):
+    "Leaves no gradients, though they are accumulated"
+    def before_validate(self): [setattr(p, 'grad', None) for p in self.model.parameters()]
+
+class Swaps(Callback):
+    "Validates with averaged weights, and takes the others back when the training goes on"
+    def before_fit(self): self.mean,self.held = [p.detach().clone() for p in self.model.parameters()],None
+    def after_step(self): [m.lerp_(p.detach(), .1) for m,p in zip(self.mean, self.model.parameters())]
+    def before_validate(self):
+        self.held = [p.detach().clone() for p in self.model.parameters()]
+        for p,m in zip(self.model.parameters(), self.mean): p.data.copy_(m)
+    def before_train(self):
+        if self.held: [p.data.copy_(h) for p,h in zip(self.model.parameters(), self.held)]
+
+class Scales(Callback):
+    "Counts within a pass, which scales the loss"
+    def before_train(self): self.n = 0
+    def before_validate(self): self.n = 100
+    def after_loss(self):
+        self.n += 1
+        if self.training: self.learn.loss_grad = self.learn.loss_grad*(1+.1*self.n)
+
+class Hypers(Callback):
+    def before_validate(self): self.opt.set_hypers(wd=.5)
+    def before_train(self): self.opt.set_hypers(wd=0.)
+
+class Forgets(Callback):
+    def before_validate(self): self.opt.clear_state()
+
+class Draws(Callback):
+    "Random numbers from a closure"
+    def __init__(self): self.f = (lambda r: lambda: r.random())(random.Random(1))
+    def before_batch(self): self.learn.xb = (self.xb[0]+.1*self.f(),)
+
+from fastai.callback.training import GradientAccumulation
+@pytest.mark.parametrize('cbs', [[Freezes], [Thaws], [Clears, partial(GradientAccumulation, 16)], [Swaps], [Scales], [Hypers], [Forgets], [Draws], []],
+                         ids=lambda cs: '_'.join(getattr(c, '__name__', 'accumulation') for c in cs) or 'none')
+def test_losses_with_a_validation_are_those_without(cbs):
+    def curve(valid):
+        learn = make(cbs=[c() for c in cbs])
+        return lr_range_test(learn, **{**QUICK, 'num_it': 9}, valid=valid)
+    plain,checked = curve(False),curve(3)
+    assert len(checked.sweeps[0].valid_losses)==3
+    assert np.array_equal(plain.sweeps[0].losses, checked.sweeps[0].losses)
+
+def gan(seed=0):
+    from fastai.vision.gan import GANLearner
+    set_seed(seed)
+    generator,critic = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4)),nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    d = [(torch.randn(4), torch.randn(4)) for _ in range(64)]
+    dls = DataLoaders.from_dsets(d[:48], d[48:], bs=8, device='cpu')
+    learn = GANLearner.wgan(dls, generator, critic, opt_func=partial(OptimWrapper, opt=torch.optim.RMSprop))
+    learn.remove_cb(ProgressCallback)
+    return learn
+
+def test_losses_of_a_gan_with_a_validation_are_those_without():
+    args = dict(num_it=30, start_lr=1e-6, end_lr=1e-3, stop_div=None, progress=False)
+    plain,checked = lr_range_test(gan(), **args),lr_range_test(gan(), valid=3, **args)
+    assert np.array_equal(plain.sweeps[0].losses, checked.sweeps[0].losses)
+    assert len(checked.sweeps[0].valid_losses)==3
+
+# ---------------------------------------------------------------- the order of batches
+
+class Epochs(torch.utils.data.Sampler):
+    "Orders from an epoch that somebody else counts"
+    def __init__(self, n): self.n,self.epoch = n,0
+    def __len__(self): return self.n
+    def __iter__(self): return iter(random.Random(self.epoch).sample(range(self.n), self.n))
+
+class Seeded(Epochs):
+    "Orders from a seed, without an epoch"
+    def __init__(self, n): self.n,self.seed = n,3
+    def __iter__(self): return iter(random.Random(self.seed).sample(range(self.n), self.n))
+
+class Ducks:
+    "A sampler by its methods only"
+    def __init__(self, n): self.n,self.at = n,0
+    def set_epoch(self, at): self.at = at
+    def __len__(self): return self.n
+    def __iter__(self): return iter(random.Random(self.at).sample(range(self.n), self.n))
+
+class Resetting(Callback):
+    "What is usual with several processes"
+    def before_train(self): self.dls.train.sampler.set_epoch(self.epoch)
+
+def distributed(n, **kw): return torch.utils.data.DistributedSampler(range(n), num_replicas=1, rank=0, **kw)
+def in_batches(n): return torch.utils.data.BatchSampler(distributed(n), 8, True)
+SAMPLERS = dict(distributed=distributed, epochs=Epochs, seeded=Seeded, ducks=Ducks, in_batches=in_batches, random=lambda n: None, weighted=lambda n: torch.utils.data.WeightedRandomSampler(torch.ones(n), n),
+                subset=lambda n: torch.utils.data.SubsetRandomSampler(range(n)))
+
+def torch_learner(sampler, cbs=(), n=40):
+    ds = Rows(n, 1)
+    if isinstance(sampler, torch.utils.data.BatchSampler): dl = torch.utils.data.DataLoader(ds, batch_sampler=sampler)
+    else: dl = torch.utils.data.DataLoader(ds, batch_size=8, sampler=sampler, shuffle=sampler is None)
+    return make(DataLoaders(dl, dl, device='cpu'), model=nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), cbs=list(cbs))
+
+class Seen(Callback):
+    "Puts the targets of each training batch into a queue, from which no walk takes them back"
+    run_valid = False
+    def __init__(self, into): self.into = into
+    def after_pred(self): self.into.put(tuple(self.yb[0].tolist()))
+
+def emptied(q): return [q.get() for _ in range(q.qsize())]
+
+@pytest.mark.parametrize('kind,cbs', [(k, []) for k in SAMPLERS]+[('distributed', [Resetting])])
+def test_each_sweep_has_another_order_whatever_the_sampler(kind, cbs, recwarn):
+    sampler,seen = SAMPLERS[kind](40),queue.SimpleQueue()
+    learn = torch_learner(sampler, [*(c() for c in cbs), Seen(seen)])
+    assert left(learn, sampler, lambda l: lr_range_test(l, **QUICK, repeats=3))==[]
+    assert len({*emptied(seen)[::4]})==3
+    assert not [w for w in recwarn if 'fixed order' in str(w.message)]
+
+@pytest.mark.parametrize('world', [1, 2])
+def test_each_sweep_has_another_order_in_a_distributed_loader(world, monkeypatch):
+    accelerate = types.ModuleType('accelerate') # which that module needs for something else
+    accelerate.Accelerator = accelerate.notebook_launcher = object
+    for k in ('accelerate', 'accelerate.utils', 'accelerate.commands', 'accelerate.commands.config'): monkeypatch.setitem(sys.modules, k, accelerate)
+    from fastai.distributed import DistributedDL
+    monkeypatch.setattr(DistributedDL, '_broadcast', lambda self, t, rank: t)
+    learn,seen = make(),queue.SimpleQueue()
+    learn.dls.loaders[0] = DistributedDL(learn.dls.train, rank=0, world_size=world)
+    learn.add_cb(Seen(seen))
+    lr_range_test(learn, **QUICK, repeats=3)
+    batches = emptied(seen)
+    assert len(batches)==12 and len({*batches[::4]})==3
+
+def fastai_in_order():
+    dls = rows('.')
+    dls.loaders[0] = dls.train.new(shuffle=False)
+    return make(dls)
+FIXED = dict(listed=lambda: torch_learner(list(range(40))), sequential=lambda: torch_learner(torch.utils.data.SequentialSampler(range(40))), tensor=lambda: torch_learner(torch.arange(40)),
+             batches=lambda: torch_learner(torch.utils.data.BatchSampler(range(40), 8, True)), fastai=fastai_in_order)
+
+@pytest.mark.parametrize('kind', FIXED)
+def test_an_order_that_is_fixed_is_said(kind):
+    learn = FIXED[kind]()
+    with pytest.warns(UserWarning, match='fixed order'): lr_range_test(learn, **QUICK, repeats=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        lr_range_test(learn, **QUICK) # one sweep has its order from the training that would follow
+
+# ---------------------------------------------------------------- Ctrl-C at each line of the way out, and of the way in
+
+def interrupted_at(n, learn, error, code):
+    """Run a block in `preserved` with a Ctrl-C at the `n`-th different line from the call of `code` on. Gives (whether that line was reached, what was raised)"""
+    lines,inside = set(),[0]
+    def line(frame, event, arg):
+        if event=='return' and frame.f_code is code: inside[0] -= 1
+        if event=='line' and inside[0] and (at := (frame.f_code, frame.f_lineno)) not in lines:
+            lines.add(at)
+            if len(lines)==n: signal.raise_signal(signal.SIGINT)
+        return line
+    def call(frame, event, arg):
+        inside[0] += frame.f_code is code
+        return line if inside[0] else None
+    before = sys.gettrace()
+    sys.settrace(call)
+    try:
+        with preserved(learn):
+            learn.model[0].weight.data.zero_()
+            learn.opt.set_hypers(lr=9.)
+            random.random()
+            if error: raise error
+        raised = None
+    except BaseException as e: raised = e
+    finally: sys.settrace(before)
+    return len(lines)>=n,raised
+
+WAYS = dict(out=lrtools.snapshot._Preserved.__exit__.__code__, into=lrtools.snapshot._Preserved.__enter__.__code__)
+
+@pytest.mark.parametrize('error', [None, ZeroDivisionError('x'), KeyboardInterrupt()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize('way', WAYS)
+def test_ctrl_c_at_each_line(way, error):
+    if way=='into' and error: return
+    torch.set_autocast_enabled('cpu', False)
+    learn = make(model=nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)))
+    before,old,n,reached = state(learn),signal.getsignal(signal.SIGINT),0,True
+    while reached:
+        n += 1
+        reached,raised = interrupted_at(n, learn, error, WAYS[way])
+        assert type(raised) is (KeyboardInterrupt if reached else type(error) if error else type(None)), n
+        assert signal.getsignal(signal.SIGINT) is old, n
+        assert changes(before, state(learn))==[], n
+    assert n>40
