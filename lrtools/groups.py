@@ -352,7 +352,6 @@ def _try_out(report):
     for i,g in enumerate(report.groups):
         if g.index!=i: raise ValueError(f"s is no whole FreezeReport: its group {i} says that it is group {short(g.index)}")
         report.table(i)
-    frozen_to(report, 0)
 
 # %% ../nbs/04_groups.ipynb #c022
 NORMS = 'as is','train','eval' # What `freeze_to` can do with normalisation layers
