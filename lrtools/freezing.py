@@ -518,7 +518,10 @@ class _Frozen:
         if trained: self.own.pop('slow_weights', None)
 
     def restore(self)->bool: # Whether the optimizer is as before, too
-        "Everything as before. An optimizer that has trained since, or is another one by now, keeps the memory that it has"
+        "Everything as before. An optimizer that has trained since, or is another one by now, keeps the memory that it has. A Ctrl-C waits until that is done"
+        with _interrupt_later(): return self._put_back()
+
+    def _put_back(self):
         learn,opt = self.learn,self.learn.opt
         trained = self._trained()
         for p,rg,grad in self.params:
