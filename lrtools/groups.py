@@ -267,9 +267,10 @@ def _notes(r):
     if exempt and any(g.wd for g in r.groups): res.append(f"{_n(exempt, 'tensor')} (biases, normalisation) {'is' if exempt==1 else 'are'} exempt from weight decay.")
     shared = [f'{l.name}.{s}' for g in r.groups for l in g.layers for s in l.shared]
     if shared: res.append(f"Shared with an earlier layer, and counted there: {_names(shared)}.")
-    loose = [l for g in r.groups for l in g.layers if l.moving and g.is_frozen]
-    if loose:
-        way = f"; `freeze_to(learn, {r.freeze_to}, norm='eval')` holds them" if r.freeze_to is not None and all(l.known for l in loose) else ''
+    loose,apart = [l for g in r.groups for l in g.layers if l.moving and g.is_frozen],[l for l in r.outside if l.moving]
+    if loose or apart:
+        way = f"; `freeze_to(learn, {r.freeze_to}, norm='eval')` holds them" if r.freeze_to is not None and all(l.known for l in loose) and not apart else ''
+        loose = loose+apart
         said = [f"{l.name or l.kind} ({_names(l.moving)})" for l in loose]
         gives = ', and with them what these layers give' if all(l.known for l in loose) else ''
         res.append(f"Buffers of frozen layers move in training{gives}: {_names(said)}{way}.")
@@ -352,7 +353,6 @@ def _try_out(report):
     for i,g in enumerate(report.groups):
         if g.index!=i: raise ValueError(f"s is no whole FreezeReport: its group {i} says that it is group {short(g.index)}")
         report.table(i)
-    frozen_to(report, 0)
 
 # %% ../nbs/04_groups.ipynb #c022
 NORMS = 'as is','train','eval' # What `freeze_to` can do with normalisation layers

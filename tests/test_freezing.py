@@ -783,3 +783,11 @@ def test_a_compiled_model_is_not_measured_where_torch_cannot_run_it_plainly(tmp_
     monkeypatch.delattr(torch.compiler, 'set_stance')
     with pytest.raises(ValueError, match='measure=True: learn.model is compiled'): freeze_report(learn, measure=True)
     assert freeze_report(learn).n_params==5
+
+def test_buffers_of_layers_in_no_group_are_told(tmp_path):
+    learn = bare(tmp_path, nn.Sequential(old_norm(nn.Linear(4, 8)), nn.Linear(8, 1)), splitter=lambda m: [params(m[1])])
+    before = buffers(learn)
+    for r in (freeze_report(learn), freeze_report(learn, measure=True)):
+        assert 'move in training, and with them what these layers give: 0 (weight_u, weight_v).' in repr(r) and "norm='eval'" not in repr(r)
+    quiet(learn)
+    assert moved(before, buffers(learn))=={'0.weight_u','0.weight_v'}

@@ -218,11 +218,11 @@ def lines(look, at=None):
             n += 1
             if n==at: signal.raise_signal(signal.SIGINT)
         return trace
-    old = sys.gettrace()
+    old,handler = sys.gettrace(),signal.signal(signal.SIGINT, signal.default_int_handler) # a shell's background jobs ignore it
     sys.settrace(trace)
     try: look(); hit = False
     except KeyboardInterrupt: hit = True
-    finally: sys.settrace(old)
+    finally: sys.settrace(old); signal.signal(signal.SIGINT, handler)
     return n,hit
 
 @pytest.mark.parametrize('model', ['still_batchnorm','freezing','swapping','counter','merging','reading','patched'])
