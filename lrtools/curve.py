@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from fastcore.basics import patch
 
+from .words import md_table, md_text
+
 # %% ../nbs/01_curve.ipynb #c006
 STOPS = {'end': 'reached the last rate',
          'diverged': 'the loss left its best value far behind',
@@ -242,7 +244,7 @@ class GroupCurves:
         return cls(LRCurve.from_dict(o) for o in _unpack(json.loads(s), 'GroupCurves')['curves'])
 
     def __repr__(self): return f'GroupCurves({len(self)} groups)'
-    def _repr_markdown_(self): return '\n'.join(f'- group {c.group}: {c!r}' for c in self)
+    def _repr_markdown_(self): return '\n'.join(f'- group {c.group}: {md_text(repr(c))}' for c in self)
 
 # %% ../nbs/01_curve.ipynb #c034
 def fmt_lr(lr:float)->str:
@@ -270,7 +272,7 @@ def _rows(self:LRCurve):
 
 @patch
 def _repr_markdown_(self:LRCurve):
-    return '| | |\n|---|---|\n' + '\n'.join(f'| {k} | {v} |' for k,v in _rows(self))
+    return md_table(['', ''], _rows(self))
 
 @patch
 def __repr__(self:LRCurve):

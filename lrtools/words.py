@@ -45,6 +45,7 @@ def md_text(
     "`text` for Markdown, in a table or outside: on one line, without HTML, emphasis, links, borders of cells or formulas"
     line = escape(' '.join(str(text).split()), quote=False)
     line = _SPECIAL.sub(lambda m: '\\'+m[0], line)
+    for k in ('://', 'www.', '@'): line = line.replace(k, k.replace(':', '&#58;').replace('.', '&#46;').replace('@', '&#64;')) # bare addresses become links
     return line.replace('$', '<span>&#36;</span>') # not `\$`, which notebooks typeset after all when there are two
 
 # %% ../nbs/00_words.ipynb #98f1e26f
