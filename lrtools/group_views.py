@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from .groups import FreezeReport, _big, _check_group, _check_report, _check_same, _family, _lr
-from .views import _display, _frame, _inches, _legend, _palette
+from .views import AS_IS, _display, _frame, _inches, _legend, _palette, check_axes, check_switches
 
 # %% ../nbs/21_group_views.ipynb #c007
 _LINE,_BAR,_GAP = 17,13,14 # Heights of the parts of a group, CSS pixels
@@ -64,7 +64,9 @@ def _norm_mark(layers):
     kind = _family(tracking[0].kind)
     return f'● {kind} moves' if move==len(tracking) else f'○ {kind} still' if not move else f'● {move} of {len(tracking)} {kind} move'
 
-def _cut(s, n): return s if len(s)<=n else s[:max(0, n-1)]+'…'
+def _cut(s, n):
+    s = ' '.join(s.split())
+    return s if len(s)<=n else s[:max(0, n-1)]+'…'
 
 def _state(g): return g.state if g.state!='partly trainable' else f'{_big(g.n_trainable)} train'
 
@@ -89,7 +91,7 @@ class _Bars:
         self.on = PolyCollection([], facecolors=pal.main, edgecolors=pal.main, **kw)
         for c in (self.still, self.on): ax.add_collection(c, autolim=False)
         self._cuts()
-        side = dict(va='center', fontsize=9, color=pal.fg, zorder=5)
+        side = dict(va='center', fontsize=9, color=pal.fg, zorder=5, **AS_IS)
         on_side = ax.get_yaxis_transform()
         mid = [a-_LINE/2 for a,_ in self.rows.bars]
         self.left = [] if self.rows.many else [ax.text(0, y, '', transform=on_side, ha='left', **side) for y in mid]
@@ -176,7 +178,9 @@ def plot_groups(
 )->Axes: # `ax`
     "A bar for each group, long by its parameters: solid what trains, hatched what is frozen, with state, rate and normalisation in words. ValueError for a group that is not there"
     _check_report('report', report)
-    if after is not None: _check_same(report, after)
+    check_axes(ax)
+    check_switches(log=log)
+    if after is not None: _check_report('after', after); _check_same(report, after)
     if unfolded is not None: _check_group('unfolded', unfolded, report)
     _Bars(report, ax, unfolded, log).show(report if after is None else after)
     return ax
@@ -187,6 +191,7 @@ def figure_of_groups(
     **kwargs # Of `plot_groups`
 )->Figure:
     "A new figure of `report`, as it shows itself"
+    _check_report('report', report)
     fig = Figure(figsize=(7.2, min(40, groups_height(report, kwargs.get('unfolded'))/100+.6)), dpi=100, layout='constrained')
     plot_groups(report, fig.add_subplot(), **kwargs)
     return fig

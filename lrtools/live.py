@@ -8,7 +8,7 @@ Docs: https://lrtools.github.io/lrtools/live.html.md"""
 __all__ = ['LiveSchedule']
 
 # %% ../nbs/43_live.ipynb #c003
-import time
+import math, time
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -21,6 +21,7 @@ from .views import _palette, png
 
 # %% ../nbs/43_live.ipynb #c005
 _SHARE = 20 # Times what a picture took until the next one
+_LONGEST = 2. # Seconds until the next one, at most, unless more were asked for
 _AHEAD = 400 # Points of what is still to come
 
 def _kernel():
@@ -35,7 +36,7 @@ class LiveSchedule(Recording):
         every:float=.5 # Seconds between two pictures, at least
     ):
         self.every = _number('every', every, 0, open_lo=True)
-        self._id,self._run,self._other,self._due,self._fit,self._history = None,None,None,0.,None,None
+        self._id,self._run,self._other,self._due,self._cost,self._fit,self._history = None,None,None,0.,math.inf,None,None
 
     def before_fit(self):
         super().before_fit()
@@ -89,11 +90,12 @@ class LiveSchedule(Recording):
         f = self._fit
         if f is None or not len(f) or not _kernel(): return
         from IPython.display import display
-        began = time.monotonic()
+        began,spent = time.monotonic(),time.thread_time()
         words = f'Learning rate and loss after {len(f):,} of {(f.n_epoch-f.start_epoch)*f.n_iter:,} steps{f" of {f.name}" if f.name else ""}: rate {f.lrs[-1,-1]:.3g}, loss {f.losses[-1]:.3g}.'
         data,meta = {'image/png': png(self.picture(end)), 'text/plain': words},{'image/png': {'alt': words}}
         run = _running()[1]
         new = self._id is None or run!=self._run
         if new: self._id,self._run = f'lrtools-live-{id(self)}-{time.monotonic_ns()}',run # one picture for all fits of a cell
         display(data, raw=True, metadata=meta, display_id=self._id, update=not new)
-        self._due = time.monotonic()+max(self.every, _SHARE*(time.monotonic()-began))
+        self._cost = min(self._cost, time.thread_time()-spent)
+        self._due = began+max(self.every, min(_SHARE*self._cost, max(_LONGEST, 2*self._cost))) # however slow pictures are, the fit has half of the time

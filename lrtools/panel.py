@@ -27,6 +27,7 @@ from .picker import _code_html, _rows_html
 from .schedule import _check_lr, one_cycle
 from .snapshot import _refuse_fitting
 from .suggest import exact_range
+from .words import short
 
 # %% ../nbs/42_panel.ipynb #c008
 def _parse_lr(text):
@@ -37,7 +38,7 @@ def _parse_lr(text):
         if isinstance(node, ast.Call) and getattr(node.func, 'id', '')=='slice' and 1<=len(node.args)<=2 and not node.keywords: return slice(*(value(o) for o in node.args))
         raise SyntaxError
     try: return value(ast.parse(text.strip(), mode='eval').body)
-    except (SyntaxError, ValueError): raise ValueError(f"rate: {text!r} is no rate; type one such as 1e-3, slice(1e-5, 1e-3) or [1e-5, 1e-4, 1e-3]") from None
+    except (SyntaxError, ValueError): raise ValueError(f"rate: {short(text)} is no rate; type one such as 1e-3, slice(1e-5, 1e-3) or [1e-5, 1e-4, 1e-3]") from None
 
 def _lr_text(lr):
     if isinstance(lr, (list, tuple)): return f"[{', '.join(map(exact_lr, lr))}]"
@@ -129,15 +130,16 @@ class FreezePanel(FigureBox):
     def _check(self, proposal):
         name,v = proposal['trait'].name,proposal['value']
         if name=='freeze_to':
-            v = _index(v, self._n)
+            try: v = _index(v, self._n)
+            except (TypeError, ValueError) as e: raise type(e)(f"freeze_to={short(v)}: expected an int, the first group that trains, 0 to {self._n} (negative: counted from the end)") from None
             if v==self.freeze_to and not self._chosen and self.children and not self._gesture: self._choose(v) # traits tell nobody of the same value
         if name=='norm': _check_norm(v)
         if name=='keep_state': _check_keep(v)
-        if name=='log' and not isinstance(v, bool): raise TypeError(f"log={v!r}: expected True or False")
+        if name=='log' and not isinstance(v, bool): raise TypeError(f"log={short(v)}: expected True or False")
         if name=='lr' and v is not None: _check_lr(v, 'lr', zero=True); _rates_of(v, self._n, 'lr')
         if name=='sched':
             if callable(v): _rates_of(v, self._n, 'sched')
-            elif not isinstance(v, str) or v not in _SCHEDS: raise ValueError(f"sched={v!r}: expected 'fit_one_cycle', 'fit', or a function of the position in [0, 1]")
+            elif not isinstance(v, str) or v not in _SCHEDS: raise ValueError(f"sched={short(v)}: expected 'fit_one_cycle', 'fit', or a function of the position in [0, 1]")
         if name=='unfolded' and v is not None: _check_group('unfolded', v, self.report)
         return v
 

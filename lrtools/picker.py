@@ -24,21 +24,27 @@ from .box import DPI, FigureBox, Grid, guarded
 from .curve import GroupCurves, LRCurve, _is_number, exact_lr, fmt_lr, _two_digits
 from .probe import probe
 from .range_test import _NVALID, _valid_at, lr_range_test
+from .runs import probe_table
 from .schedule import _count
 from .suggest import classify, exact_range, fmt_range, landmarks, readable, suggest
-from .views import _answers, _palette, _strip_height, figure_of, plot_lr_curve, png
+from .views import _answers, _palette, _strip_height, few_digits, figure_of, plot_lr_curve, png
+from .words import short
 
 # %% ../nbs/41_picker.ipynb #c005
+def _finite(v):
+    try: return math.isfinite(v)
+    except OverflowError: return False # a whole number beyond every float
+
 def _check_choice(lr):
     "`lr` as floats, or an error that says what a choice is"
     if isinstance(lr, slice):
-        if lr.step is not None: raise ValueError(f"lr={lr!r}: a slice of rates has no step; expected slice(lowest, highest)")
-        if lr.stop is None: raise ValueError(f"lr={lr!r}: a slice of rates ends at the highest: slice(lowest, highest) or slice(highest)")
+        if lr.step is not None: raise ValueError(f"lr={short(lr)}: a slice of rates has no step; expected slice(lowest, highest)")
+        if lr.stop is None: raise ValueError(f"lr={short(lr)}: a slice of rates ends at the highest: slice(lowest, highest) or slice(highest)")
         ends = [_check_choice(o) for o in (lr.start, lr.stop) if o is not None]
-        if ends[0]>ends[-1]: raise ValueError(f"lr={lr!r}: the lowest rate comes first, slice({lr.stop}, {lr.start})")
+        if ends[0]>ends[-1]: raise ValueError(f"lr={short(lr)}: the lowest rate comes first, slice({short(lr.stop)}, {short(lr.start)})")
         return slice(*ends) if len(ends)==2 else slice(None, *ends)
-    if not _is_number(lr): raise TypeError(f"lr={lr!r}: expected a rate, slice(lowest, highest) or slice(highest)")
-    if not (math.isfinite(lr) and lr>0): raise ValueError(f"lr={lr!r}: a rate is more than 0, and finite")
+    if not _is_number(lr): raise TypeError(f"lr={short(lr)}: expected a rate, slice(lowest, highest) or slice(highest)")
+    if not _finite(lr) or lr<=0: raise ValueError(f"lr={short(lr)}: a rate is more than 0, and finite")
     return float(lr)
 
 def _ends(choice):
@@ -57,13 +63,16 @@ def _span(a, b):
 
 # %% ../nbs/41_picker.ipynb #c008
 def _code_html(code):
-    "The line of code with a button that copies it; one click on the line selects it"
+    "The line of code, in few digits, with a button that copies it with all of them; one click on the line selects it"
     if not code: return '<code>choose a rate first</code>'
-    copy = ("const b = this, c = b.previousElementSibling, done = () => { b.textContent = 'Copied'; setTimeout(() => b.textContent = 'Copy', 1500) };"
-            "const old = () => { getSelection().selectAllChildren(c); if (document.execCommand('copy')) done() };"
-            "navigator.clipboard ? navigator.clipboard.writeText(c.textContent).then(done, old) : old()")
-    return (f'<code style="user-select: all; display: inline-block; padding: 4px 6px; overflow-wrap: anywhere; white-space: pre-wrap">{escape(code)}</code> '
-            f'<button class="jupyter-button lrtools-copy" style="width: auto; padding: 0 12px" aria-label="Copy this line" onclick="{escape(copy, quote=True)}">Copy</button>')
+    shown = few_digits(code)
+    copy = ("const b = this, c = b.previousElementSibling, shown = c.textContent, done = () => { b.textContent = 'Copied'; setTimeout(() => b.textContent = 'Copy', 1500) };"
+            "const old = () => { c.textContent = c.dataset.code; getSelection().selectAllChildren(c); if (document.execCommand('copy')) done(); c.textContent = shown };"
+            "navigator.clipboard ? navigator.clipboard.writeText(c.dataset.code).then(done, old) : old()")
+    style = 'user-select: all; display: inline-block; padding: 4px 6px; overflow-wrap: anywhere; white-space: pre-wrap'
+    return (f'<code data-code="{escape(code, quote=True)}" style="{style}">{escape(shown)}</code> '
+            f'<button class="jupyter-button lrtools-copy" style="width: auto; padding: 0 12px" aria-label="Copy this line" onclick="{escape(copy, quote=True)}">Copy</button>'
+            +(' <small>Copy takes all digits.</small>' if shown!=code else ''))
 
 def _n_valid(curve):
     "How many points of the validation loss were asked for (a sweep that diverged has fewer), or False"
@@ -77,7 +86,7 @@ def _rows_html(head, *rows):
 
 def _table_html(runs):
     "The table of a probe"
-    head,_,*rows = [[c.strip() for c in row.strip('| ').split('|')] for row in runs._repr_markdown_().split('\n')]
+    head,rows = probe_table(runs)
     return _rows_html(head, *rows)
 
 # %% ../nbs/41_picker.ipynb #c010
@@ -108,9 +117,9 @@ class LRPicker(FigureBox):
         n_epoch:int=3 # Epochs in `code`
     ):
         if isinstance(curve, Learner): curve,learn = lr_range_test(curve, repeats=3),curve
-        if not isinstance(curve, (LRCurve, GroupCurves)): raise TypeError(f"curve={curve!r}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`, or a fastai learner")
+        if not isinstance(curve, (LRCurve, GroupCurves)): raise TypeError(f"curve={short(curve)}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`, or a fastai learner")
         if isinstance(curve, GroupCurves) and not len(curve): raise ValueError("curve has no groups")
-        if not isinstance(learn, (Learner, type(None))): raise TypeError(f"learn={learn!r}: expected a fastai learner")
+        if not isinstance(learn, (Learner, type(None))): raise TypeError(f"learn={short(learn)}: expected a fastai learner")
         _count('n_epoch', n_epoch, 1)
         super().__init__()
         self.learn,self._gesture,self._syncing,self._hovered = learn,None,False,None
@@ -147,19 +156,19 @@ class LRPicker(FigureBox):
         lr = proposal['value']
         if lr is None or not self._grouped: return lr if lr is None else _check_choice(lr)
         n = len(self._curves)
-        if not isinstance(lr, (list, tuple, np.ndarray)): raise TypeError(f"lr={lr!r}: each of the {n} groups was swept alone; expected a list of {n} rates")
-        if len(lr)!=n: raise ValueError(f"lr={lr!r}: {len(lr)} rates for {n} groups")
+        if not isinstance(lr, (list, tuple, np.ndarray)): raise TypeError(f"lr={short(lr)}: each of the {n} groups was swept alone; expected a list of {n} rates")
+        if len(lr)!=n: raise ValueError(f"lr={short(lr)}: {len(lr)} rates for {n} groups")
         for o in lr:
-            if not _is_number(o): raise TypeError(f"lr={lr!r}: expected {n} rates, got {o!r}")
+            if not _is_number(o): raise TypeError(f"lr={short(lr)}: expected {n} rates, got {short(o)}")
         return [_check_choice(o) for o in lr]
 
     @T.validate('n_epoch', 'beta', 'group')
     def _check_number(self, proposal):
         name,v = proposal['trait'].name,proposal['value']
-        if not _is_number(v) or (name!='beta' and not isinstance(v, (int, np.integer))): raise TypeError(f"{name}={v!r}: expected {'a number' if name=='beta' else 'an int'}")
-        if name=='n_epoch' and v<1: raise ValueError(f"n_epoch={v}: expected 1 or more")
-        if name=='beta' and not 0<=v<1: raise ValueError(f"beta={v}: expected a number in [0, 1)")
-        if name=='group' and not 0<=v<len(self._curves): raise ValueError(f"group={v}: there {'is one group, 0' if len(self._curves)==1 else f'are groups 0 to {len(self._curves)-1}'}")
+        if not _is_number(v) or (name!='beta' and not isinstance(v, (int, np.integer))): raise TypeError(f"{name}={short(v)}: expected {'a number' if name=='beta' else 'an int'}")
+        if name=='n_epoch' and v<1: raise ValueError(f"n_epoch={short(v)}: expected 1 or more")
+        if name=='beta' and not 0<=v<1: raise ValueError(f"beta={short(v)}: expected a number in [0, 1)")
+        if name=='group' and not 0<=v<len(self._curves): raise ValueError(f"group={short(v)}: there {'is one group, 0' if len(self._curves)==1 else f'are groups 0 to {len(self._curves)-1}'}")
         return v
 
     @T.observe('lr')
@@ -234,7 +243,7 @@ class LRPicker(FigureBox):
     ):
         "Choose what a suggestion says, in two digits"
         offers = {k:lr for k,lr,*_ in self._rows[self.group] if lr} | ({} if self._grouped else self._suggestions[self.group].ranges)
-        if name not in offers: raise ValueError(f"name={name!r}: this curve offers {', '.join(map(repr, offers)) or 'nothing'}")
+        if name not in offers: raise ValueError(f"name={short(name)}: this curve offers {', '.join(map(repr, offers)) or 'nothing'}")
         self._choose(_round(offers[name]))
 
     def _taken(self):
@@ -514,7 +523,7 @@ class LRPicker(FigureBox):
         "The choice in the fields, digits as they are"
         def number(field):
             try: return float(field.value)
-            except ValueError: raise ValueError(f"{field.description}: {field.value!r} is not a number; type one such as 3e-4") from None
+            except ValueError: raise ValueError(f"{field.description}: {short(field.value)} is not a number; type one such as 3e-4") from None
         low = '' if self._low is None else self._low.value.strip()
         if low and low!=_TENTH and not self._high.value.strip(): return _check_choice(number(self._low))
         hi = number(self._high)

@@ -19,9 +19,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from .curve import _ema, fmt_lr
-from .history import STOPPED, LRHistory, _check_history
+from .history import NOTHING, STOPPED, LRHistory, _check_history
 from .plan import Plan, _check_plan, _likely_groups
-from .views import _display, _frame, _inches, _legend, _palette, _tick
+from .schedule import _count
+from .views import AS_IS, _display, _frame, _inches, _legend, _palette, _tick, check_axes, check_switches, few_digits
 
 # %% ../nbs/22_plan_views.ipynb #c005
 _DRAWN = 4000 # Points of a line, at most
@@ -67,7 +68,8 @@ def _axes_of(ax, pal, lim, log, starts, names):
     ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     for s,end,name in zip(starts, starts[1:], names):
         if s>starts[0]: ax.axvline(s, color=pal.faint, lw=1, ls=':', zorder=1)
-        if name and (end-s)/(starts[-1]-starts[0])*_inches(ax)[0]>_CHAR*len(name): ax.annotate(name, (s, 1), (4, -2), ('data','axes fraction'), 'offset points', va='top', fontsize=8, color=pal.faint)
+        name = ' '.join(name.split())
+        if name and (end-s)/(starts[-1]-starts[0])*_inches(ax)[0]>_CHAR*len(name): ax.annotate(name, (s, 1), (4, -2), ('data','axes fraction'), 'offset points', va='top', fontsize=8, color=pal.faint, **AS_IS)
 
 def _band(ax, pal, starts, trains):
     "A row for each group under the axis; `trains` has shape (phases, groups)"
@@ -108,6 +110,10 @@ def plot_plan(
 )->Axes: # `ax`
     "The rate of every group over the epochs of a plan, with its phases, and under the axis which groups train"
     _check_plan(plan)
+    check_axes(ax)
+    check_switches(log=log, moms=moms)
+    _count('n_iter', n_iter)
+    if n_groups is not None: _count('n_groups', n_groups)
     n = n_groups or _likely_groups(plan)
     pal,parts = _palette(ax),plan.drawn(n_iter, n)
     y = np.concatenate([r for _,r,_ in parts])
@@ -151,6 +157,8 @@ def plot_history(
 )->Axes: # `ax`
     "The rate that every group really had, over all fits, beside what was planned. ValueError for a history without steps"
     _check_history(history)
+    check_axes(ax)
+    check_switches(log=log, moms=moms)
     return _draw_history(history, ax, log, moms)
 
 def _draw_history(history, ax, log=True, moms=False, running=False):
@@ -182,6 +190,7 @@ def plot_losses(
 )->Axes: # `ax`
     "The raw loss of every batch (faint), smoothed, and the validation loss of every epoch, over all fits"
     _check_history(history)
+    check_axes(ax)
     pal = _palette(ax)
     fits,starts = _spans(history)
     _frame(ax, pal, 'epoch', 'loss')
@@ -211,6 +220,8 @@ def figure_of_history(
     log:bool=True # Logarithmic rates
 )->Figure:
     "A new figure of `history`: rates above, losses below"
+    _check_history(history)
+    check_switches(log=log)
     fig = Figure(figsize=(7.2, 5.6), dpi=100, layout='constrained')
     above,below = fig.subplots(2, 1, height_ratios=(1.2, 1))
     plot_history(history, above, log)
@@ -218,15 +229,16 @@ def figure_of_history(
     return fig
 
 def _phases_words(plan):
-    return '; '.join(f"{p.n_epoch} epoch{'s' if p.n_epoch>1 else ''} of {p.sched!r}{f', from group {p.freeze_to} on' if p.freeze_to else ', all groups' if p.freeze_to==0 else ''}" for p in plan)
+    return few_digits('; '.join(f"{p.n_epoch} epoch{'s' if p.n_epoch>1 else ''} of {p.sched!r}{f', from group {p.freeze_to} on' if p.freeze_to else ', all groups' if p.freeze_to==0 else ''}" for p in plan))
 
 @patch
 def _ipython_display_(self:Plan):
     fig = Figure(figsize=(7.2, 3.4), dpi=100, layout='constrained')
     plot_plan(self, fig.add_subplot())
-    _display(fig, f'Learning rate over {self.n_epoch} epochs: {_phases_words(self)}.', {'text/plain': repr(self)})
+    _display(fig, f'Learning rate over {self.n_epoch} epochs: {_phases_words(self)}.', {'text/plain': few_digits(repr(self))})
 
 @patch
 def _ipython_display_(self:LRHistory):
     what = ', '.join(f'{len(f)} steps{f" of {f.name}" if f.name else ""} from {fmt_lr(f.lrs[0,-1]) if f.lrs[0,-1] else "0"} to {fmt_lr(f.lrs[-1,-1]) if f.lrs[-1,-1] else "0"}' for f in self if len(f))
+    if not len(self): return _display(None, '', {'text/markdown': NOTHING, 'text/plain': NOTHING.replace('`', '')})
     _display(figure_of_history(self) if self.n_steps else None, f'Learning rate and loss: {what}.', {'text/markdown': self._repr_markdown_(), 'text/plain': repr(self)})

@@ -36,7 +36,8 @@ def short(
     except Exception: return f'a {type(value).__name__}'
 
 # %% ../nbs/00_words.ipynb #c0f53f3e
-_SPECIAL = re.compile(r'([\\`*\[\]|~#])|(?<!\w)(_)|(_)(?!\w)')
+_BACKSLASH = '\ue000' # stands for one, as long as others are put in
+_SPECIAL = re.compile(r'([`*\[\]|~#])|(?<!\w)(_)|(_)(?!\w)')
 
 # %% ../nbs/00_words.ipynb #648d8ea1
 def md_text(
@@ -44,8 +45,9 @@ def md_text(
 )->str:
     "`text` for Markdown, in a table or outside: on one line, without HTML, emphasis, links, borders of cells or formulas"
     line = escape(' '.join(str(text).split()), quote=False)
-    line = _SPECIAL.sub(lambda m: '\\'+m[0], line)
-    return line.replace('$', '<span>&#36;</span>') # not `\$`, which notebooks typeset after all when there are two
+    line = _SPECIAL.sub(lambda m: '\\'+m[0], line.replace('\\', _BACKSLASH)).replace(_BACKSLASH, '<span>&#92;</span>')
+    for k in ('://', 'www.', '@'): line = line.replace(k, k.replace(':', '&#58;').replace('.', '&#46;').replace('@', '&#64;')) # bare addresses become links
+    return line.replace('$', '<span>&#36;</span>') # not `\$`: notebooks look for formulas before and after Markdown, `\\(` among them, but not across tags
 
 # %% ../nbs/00_words.ipynb #98f1e26f
 def md_code(

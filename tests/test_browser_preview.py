@@ -170,3 +170,30 @@ def test_plans_are_not_changed_by_being_shown_whatever_their_values(start):
         n = nb.eval('len(hand._done)')
         undo.click(); nb.until(lambda: nb.eval('len(hand._done)')<n)
     assert nb.eval('hand.plan==Plan([Phase(one_cycle(4.4e-3, pct_start=1/7, div=7), 3)])')
+
+NAMES = '''
+from IPython.display import Markdown, display
+from lrtools.words import md_code, md_table, md_text
+odd = ['$x$ and $y$', '$$z$$', '<img src=x onerror=alert(1)>', 'a|b', '`c`', 'http://a.test/b', '\\\\(u\\\\)', '\\\\[w\\\\]', '\\\\begin{equation}v\\\\end{equation}']
+from lrtools.words import Md
+display(Markdown(md_table(['name','code'], [(o, Md(md_code(o))) for o in odd])))'''
+
+def test_names_in_tables_are_no_formulas_and_a_restarted_kernel_leaves_the_picture(start, tmp_path):
+    nb = start(PREVIEW, [NAMES]); ready(nb)
+    nb.run(2)
+    table = nb.page.locator('.jp-RenderedMarkdown table').last; table.wait_for()
+    cells = lambda: [r.locator('td').all_inner_texts() for r in table.locator('tr').all()[1:]]
+    odd = nb.eval('odd')
+    nb.until(lambda: cells()==[[o, o] for o in odd], 20)
+    nb.exec("display(Markdown('$q$'))") # a formula, so that the page's typesetter is there
+    nb.add_and_run("display(Markdown('so is $q$'))"); nb.page.locator('mjx-container').first.wait_for(timeout=60_000)
+    nb.js("await app.commands.execute('notebook:render-all-markdown')")
+    assert cells()==[[o, o] for o in odd] and table.locator('mjx-container, img, a').count()==0
+    nb.screenshot(tmp_path/'names.png')
+    widget,picture = nb.page.locator('.jp-OutputArea-child', has=nb.page.locator('.lrtools')),nb.page.locator('.jp-OutputArea-child', has=nb.page.locator('img[src^="data:image/png"]')).last
+    nb.js("panel.content.scrollToItem(1)")
+    assert widget.first.is_visible()
+    nb.screenshot(tmp_path/'live.png')
+    nb.js('await panel.sessionContext.restartKernel()')
+    nb.until(lambda: not widget.first.is_visible() and nb.page.evaluate("[...document.querySelectorAll('.jp-OutputArea-child img')].some(i => i.checkVisibility() && i.clientWidth > 300 && i.src.startsWith('data:image/png'))"), 60)
+    nb.screenshot(tmp_path/'restarted.png')

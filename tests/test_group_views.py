@@ -1,8 +1,11 @@
 "Pictures of parameter groups: whatever the report, no words over words, nothing global touched"
+import warnings
+
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from names import NAMES
 from lrtools.group_views import figure_of_groups, groups_height, plot_groups
 from lrtools.groups import FreezeReport, Layer, Norm, ParamGroup, ParamRecord, frozen_to
 
@@ -58,3 +61,27 @@ def test_wrong_arguments():
     with pytest.raises(TypeError, match='unfolded'): plot_groups(REPORTS['three'], ax, unfolded='a')
 
 def test_figure_of_its_own(): assert figure_of_groups(REPORTS['deep'], unfolded=0).get_figheight()>figure_of_groups(REPORTS['deep']).get_figheight()
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_name_of_a_module_is_drawn_as_it_is_whatever_it_holds(name):
+    report = FreezeReport([group(0, layer(name, (4,4)), layer(name+'.1', (9,4), on=False)), group(1, layer('1', (3,)))])
+    for after in (None, frozen_to(report, 1)):
+        ax = Figure(figsize=(60, 4)).add_subplot()
+        plot_groups(report, ax, after, unfolded=0)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='Glyph')
+            FigureCanvasAgg(ax.figure).draw()
+        said = [t for t in ax.texts if t.get_text()]
+        assert any(' '.join(name.split())[:60] in t.get_text() for t in said) and all('\n' not in t.get_text() for t in said)
+
+@pytest.mark.parametrize('bad', [5, None, 'ax', Figure(), [1]])
+def test_what_is_no_axes_is_named(bad):
+    with pytest.raises(TypeError, match='^ax='): plot_groups(REPORTS['three'], bad)
+
+def test_other_arguments_of_plots_are_named():
+    ax = Figure().add_subplot()
+    for kw in (dict(after=5), dict(unfolded='a'), dict(unfolded=17), dict(unfolded=1.), dict(log='no')):
+        with pytest.raises((TypeError, ValueError), match=next(iter(kw))): plot_groups(REPORTS['three'], ax, **kw)
+    with pytest.raises(TypeError, match='report'): plot_groups(5, ax)
+    with pytest.raises(TypeError, match='report'): figure_of_groups(5)
+    assert not ax.texts and not ax.collections

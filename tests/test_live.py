@@ -93,3 +93,45 @@ def test_interrupted_and_cancelled(tmp_path, screen):
 @pytest.mark.parametrize('bad', [0, -1, float('nan'), 'often'])
 def test_refused(bad):
     with pytest.raises((ValueError, TypeError), match='every'): LiveSchedule(bad)
+
+class Clock:
+    "A clock that goes when it is told: `fit` seconds for a batch, and for a picture the next of `pictures`, (clock, processor)"
+    def __init__(self, pictures): self.now,self.cpu,self.pictures = 0.,0.,list(pictures)
+    def monotonic(self): return self.now
+    def thread_time(self): return self.cpu
+    def monotonic_ns(self): return int(1e9*self.now)
+    def draw(self):
+        wall,cpu = self.pictures.pop(0) if len(self.pictures)>1 else self.pictures[0]
+        self.now,self.cpu = self.now+wall,self.cpu+cpu
+
+@pytest.mark.parametrize('pictures', [[(1.08, .9), (.1, .05)], [(1.08, .06), (.1, .05)], [(.4, .3)], [(30., .05), (.05, .04)], [(.1, .05), (5., .06), (.1, .05)]], ids=['cold','crowded','slow','stalled','one_stall'])
+@pytest.mark.parametrize('batch', [.05, .3])
+def test_a_new_picture_comes_every_two_seconds_whatever_one_picture_took(pictures, batch, tmp_path, screen, monkeypatch):
+    clock,at,gaps = Clock(pictures),[],[]
+    monkeypatch.setattr(lrtools.live, 'time', clock)
+    def picture(self, end=False):
+        at.append(clock.now); clock.draw()
+        from matplotlib.figure import Figure
+        return Figure()
+    monkeypatch.setattr(LiveSchedule, 'picture', picture)
+    class Batch(Callback):
+        order,run_valid = 0,False
+        def after_batch(self): clock.now += batch
+    learn = plain(tmp_path)
+    quiet(learn, lambda: learn.fit(12, cbs=[Batch(), LiveSchedule(.5)]))
+    took = [pictures[min(i, len(pictures)-1)][0] for i in range(len(at))]
+    for a,b,spent in zip(at, at[1:-1], took):
+        assert .5-1e-9<=b-a<=max(2., spent)+batch+1e-9
+    cheap = min(c for _,c in pictures)
+    assert b-a<=max(.5, min(2., 20*cheap), took[-1])+batch+1e-9 # by what the cheapest cost, however long it lasted
+
+def test_pictures_are_as_rare_as_one_asks(tmp_path, screen, monkeypatch):
+    clock,at = Clock([(.1, .05)]),[]
+    monkeypatch.setattr(lrtools.live, 'time', clock)
+    monkeypatch.setattr(LiveSchedule, 'picture', lambda self, end=False: (at.append(clock.now), clock.draw(), __import__('matplotlib.figure').figure.Figure())[-1])
+    class Batch(Callback):
+        run_valid = False
+        def after_batch(self): clock.now += .1
+    learn = plain(tmp_path)
+    quiet(learn, lambda: learn.fit(40, cbs=[Batch(), LiveSchedule(7.)]))
+    assert len(at)>=3 and all(7<=b-a<7.3 for a,b in zip(at, at[1:-1]))

@@ -1,5 +1,5 @@
 "The freeze panel without a browser: what is dragged, clicked, typed and pressed, and what the learner has afterwards"
-import base64, gc, re, weakref
+import base64, gc, re, warnings, weakref
 from html import unescape
 from io import BytesIO
 
@@ -9,6 +9,7 @@ from fastai.basics import L, params
 
 from front import Front, answer, click, fresh, pick, send
 from learners import CONFIGS, deep, quiet
+from names import NAMES
 from state import changes, state
 from lrtools import box
 from lrtools.freezing import freeze_report, freeze_to, preflight, preview_freeze
@@ -357,3 +358,30 @@ def test_a_panel_is_not_changed_by_being_shown_whatever_its_rates(lr, tmp_path):
     before = p.lr,p.freeze_to,p.code,p._chosen
     for width in ('720', '480'): send(p._width, value=width); answer(p)
     assert (p.lr,p.freeze_to,p.code,p._chosen)==before and p._apply.disabled and p._undo.disabled and not p._error.value
+
+@pytest.mark.parametrize('name', NAMES[::3])
+def test_a_name_of_a_module_is_shown_as_it_is_whatever_it_holds(name, tmp_path):
+    from torch import nn
+    learn = deep(tmp_path, 2)
+    inner = nn.Module()
+    inner._modules = {name: nn.Linear(4, 4)} # `add_module` refuses a dot, and takes all else
+    learn.model.add_module('more', inner)
+    learn.splitter = lambda m: [[p for n,p in m.named_parameters() if not n.startswith('more')], [*inner._modules[name].parameters()]]
+    learn.create_opt()
+    p = FreezePanel(learn)
+    p.unfolded = 1
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph')
+        assert p.still()
+        p.freeze_to = 1; assert p.still() and not p._error.value
+    said = [t for t in p._ax.texts if name.split()[0][:4] in t.get_text()]
+    assert said and not [t for t in said if t.get_parse_math()]
+    for w in (p._alt, p._diff_box, p._risk_box): assert {*re.findall(r'<(\w+)', w.value)}<={'b','ul','li','code'}, w.value
+
+def test_what_is_refused_is_named_and_short(learn):
+    p = FreezePanel(learn)
+    for name in ('lr','sched','log','norm','keep_state','unfolded','freeze_to'):
+        for o in ('x'*5000, {i: i for i in range(999)}, object()):
+            with pytest.raises((TypeError, ValueError), match=name): setattr(p, name, o)
+    send(p._rate, value='y'*5000); assert len(text(p._error).split('Traceback')[0])<350 and 'is no rate' in text(p._error)
+    send(p._rate, value='1e999'); assert p._error.value and p.lr is None

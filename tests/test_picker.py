@@ -786,3 +786,31 @@ def test_choices_of_groups_are_not_changed_by_being_shown():
     p = LRPicker(GROUPS)
     p.lr = rates = [1.111e-3*10**-i for i in range(len(GROUPS))]
     for p.group in range(len(GROUPS)): answer(p); assert p.lr==rates
+
+def test_what_is_refused_is_named_and_short(tmp_path):
+    from torch import nn
+    model = nn.Sequential(*[nn.Linear(3, 3) for _ in range(200)])
+    for o in (model, 'x'*5000, 5, [ONE]*50, 10**400):
+        with pytest.raises(TypeError, match='^curve=') as e: LRPicker(o)
+        assert len(str(e.value))<=300
+        with pytest.raises(TypeError, match='^learn=') as e: LRPicker(ONE, o)
+        assert len(str(e.value))<=300
+    for c in (ONE, GROUPS):
+        p = LRPicker(c)
+        was = p.lr
+        for o in (model, 'x'*5000, 10**400, [10**400]*len(GROUPS), slice(10**400), slice(1, 2, 3), slice(None), -1., float('nan')):
+            with pytest.raises((TypeError, ValueError), match='^lr=') as e: p.lr = o
+            assert len(str(e.value))<=300
+        for name in ('n_epoch','beta','group'):
+            for o in ('x'*5000, -10**400, None, float('nan')):
+                with pytest.raises((TypeError, ValueError), match=f'^{name}=') as e: setattr(p, name, o)
+                assert len(str(e.value))<=300
+        with pytest.raises(ValueError, match='^name=') as e: p.take('x'*5000)
+        assert len(str(e.value))<=300 and p.lr==was
+
+def test_digits_that_nobody_typed_are_not_shown_and_what_runs_has_all_of_them():
+    p = LRPicker(ONE)
+    lr = .010878819198710363
+    p.lr = slice(lr/100, lr)
+    assert 'fit_one_cycle(3, slice(1.09e-4, 0.0109))' in p._code_box.value and escape(p.code, quote=True) in p._code_box.value and str(lr/100) not in re.sub('<[^>]*>', '', p._code_box.value)
+    assert run(p.code)==(3, slice(lr/100, lr))

@@ -1,15 +1,18 @@
 "Pictures of plans and histories: the same numbers, few points, no words over words"
-import math
+import math, warnings
+from functools import partial
 
 import numpy as np, pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from names import NAMES, check_table
 from pictures import drawn
 from lrtools.history import FitRecord, LRHistory
 from lrtools.plan import Phase, Plan, fine_tune_plan, gradual_unfreeze_plan, lesson2_plan
 from lrtools.plan_views import figure_of_history, plot_history, plot_losses, plot_plan
 from lrtools.schedule import constant, cyclical, one_cycle, sgdr
+from lrtools.views import png
 
 PLANS = dict(tune=fine_tune_plan(3), gradual=gradual_unfreeze_plan(4), lesson=lesson2_plan(), one=Plan([Phase(one_cycle(1e-3), 1)]), zero=Plan([Phase(constant(0.), 1)]), cycles=Plan([Phase(cyclical(0., 1e-6, 5.5), 3)]),
              many=Plan([Phase(one_cycle(np.geomspace(1e-6, 1e-2, 30)), 2, freeze_to=20), Phase(one_cycle(np.geomspace(1e-6, 1e-2, 30)), 2, freeze_to=0)]))
@@ -105,3 +108,74 @@ def test_they_show_themselves(monkeypatch):
     monkeypatch.setattr(IPython.display, 'display', lambda o, **kw: shown.append(o))
     PLANS['tune']._ipython_display_(); history(PLANS['tune'], 3)._ipython_display_(); LRHistory()._ipython_display_()
     assert [[*o][0] for o in shown]==['image/png','text/plain','image/png','text/markdown','text/markdown'] and 'from group -1 on' in shown[0]['text/plain']
+
+# ---------------------------------------------------------------- names, and what is no argument
+
+def a_fit(name, n=6):
+    f = FitRecord(2, n//2, (True, False), name=name)
+    for k in range(n): f.add(k, 2.-k/n, [dict(lr=1e-3, mom=.9), dict(lr=1e-2, mom=.9)])
+    return f
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_name_of_a_phase_is_drawn_as_it_is_whatever_it_holds(name):
+    plan = Plan([Phase(one_cycle(slice(1e-4, 1e-2)), 3, name=name), Phase(one_cycle(1e-3), 1, freeze_to=0, name=name)])
+    history = LRHistory([a_fit(name), a_fit('other'), a_fit(name)])
+    for draw in (lambda ax: plot_plan(plan, ax, moms=True), lambda ax: plot_history(history, ax), lambda ax: plot_losses(history, ax)):
+        ax = Figure(figsize=(40, 3)).add_subplot()
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='Glyph')
+            draw(ax); png(ax.figure)
+        said = [t.get_text() for t in ax.texts]
+        assert all(not t.get_parse_math() for t in ax.texts if ' '.join(name.split()) in t.get_text())
+        assert '\n' not in ''.join(said)
+    assert any(t.get_text()==' '.join(name.split()) for t in plot_plan(plan, Figure(figsize=(80, 3)).add_subplot()).texts) or len(name)>100
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_table_of_fits_is_a_table_whatever_their_names(name):
+    check_table(LRHistory([a_fit(name), a_fit(name, 2)])._repr_markdown_(), 7, [name])
+
+def test_a_history_without_fits_is_a_sentence_and_no_empty_table(monkeypatch):
+    import IPython.display
+    shown = []
+    monkeypatch.setattr(IPython.display, 'display', lambda data, **kw: shown.append(data))
+    LRHistory()._ipython_display_()
+    assert len(shown)==1 and '|' not in shown[0]['text/markdown'] and 'No fit is recorded' in shown[0]['text/plain'] and 'image/png' not in shown[0]
+    LRHistory([FitRecord(1, 5, (True,))])._ipython_display_() # begun, and not a step
+    assert 'text/markdown' in shown[-1]; check_table(shown[-1]['text/markdown'], 7)
+
+@pytest.mark.parametrize('bad', [5, None, 'ax', [1, 2], Figure(), np.array([1])])
+def test_what_is_no_axes_is_named(bad):
+    history,plan = LRHistory([a_fit('a')]),Plan([Phase(one_cycle(1e-3), 1)])
+    for draw in (partial(plot_plan, plan), partial(plot_history, history), partial(plot_losses, history)):
+        with pytest.raises(TypeError, match='^ax=') as e: draw(bad)
+        assert len(str(e.value))<=300
+
+def test_other_arguments_of_plots_are_named():
+    ax,plan,history = Figure().add_subplot(),Plan([Phase(one_cycle(1e-3), 1)]),LRHistory([a_fit('a')])
+    for kw,error in ((dict(n_iter=0), ValueError), (dict(n_iter=1.5), TypeError), (dict(n_iter='10'), TypeError), (dict(n_groups=0), ValueError), (dict(n_groups=True), TypeError), (dict(log='yes'), TypeError), (dict(moms=1), TypeError)):
+        with pytest.raises(error, match=next(iter(kw))): plot_plan(plan, ax, **kw)
+    for kw in (dict(log=0), dict(moms=None)):
+        with pytest.raises(TypeError, match=next(iter(kw))): plot_history(history, ax, **kw)
+    with pytest.raises(TypeError, match='history'): figure_of_history(5)
+    with pytest.raises(TypeError, match='log'): figure_of_history(history, 5)
+    assert not ax.lines and not ax.texts # nothing was drawn before
+
+def test_long_digits_are_not_shown_where_a_plan_is(monkeypatch):
+    import IPython.display
+    shown,lr = [],.010878819198710363
+    monkeypatch.setattr(IPython.display, 'display', lambda data, **kw: shown.append((data, kw)))
+    plan = Plan([Phase(one_cycle(slice(lr/100, lr), pct_start=1/3), 3)])
+    plan._ipython_display_()
+    said = [d['text/plain'] for d,_ in shown]+[shown[0][1]['metadata']['image/png']['alt']]
+    assert all('one_cycle(slice(1.09e-4, 0.0109), pct_start=0.333)' in s for s in said) and eval(repr(plan))==plan
+
+@pytest.mark.parametrize('rates', [[0., 0., 1e-2], [0., 1e-4, 0.], [0.]])
+@pytest.mark.parametrize('log', [True, False])
+def test_groups_that_stand_still_are_drawn(rates, log):
+    plan = Plan([Phase(constant(rates), 2)])
+    ax = plot_plan(plan, Figure().add_subplot(), log=log)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        png(ax.figure)
+    lo,hi = ax.get_ylim()
+    assert hi>max(rates) and all(lo<r for r in rates if r)

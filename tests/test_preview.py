@@ -1,7 +1,7 @@
 "The schedule preview without a browser: what is dragged, slid, typed and pressed, and the plan that comes of it"
-import base64, gc, math, random, re, weakref
+import base64, gc, math, random, re, warnings, weakref
 from functools import partial
-from html import unescape
+from html import escape, unescape
 from io import BytesIO
 
 import numpy as np, pytest
@@ -9,6 +9,7 @@ from PIL import Image
 
 from front import Front, answer, click, fresh, pick, send
 from learners import CONFIGS, deep, quiet
+from names import NAMES
 from state import changes, state
 from lrtools import box
 from lrtools.continuation import jump
@@ -19,6 +20,7 @@ from lrtools.plan import Phase, Plan, fine_tune_plan, gradual_unfreeze_plan, les
 from lrtools.preview import SchedulePreview, _get, _kinds, _leaves, _other, _put, _top
 from lrtools.schedule import _KINDS, clip, constant, cyclical, flat_cos, inverse_sqrt, join, ladder, one_cycle, poly, sampled, scale, sgdr, slanted_triangular, step, warmup_cos, warmup_stable_decay
 from lrtools.suggest import zone_shares, zones
+from lrtools.views import few_digits
 
 TWO = Plan([Phase(one_cycle(slice(1e-5, 1e-2), div=5), 2, freeze_to=-1, name='head'), Phase(flat_cos(slice(1e-4, 1e-3)), 3, freeze_to=0)])
 
@@ -42,7 +44,7 @@ def run(code):
 def agree(p):
     "Everything that the preview shows says the same as its plan"
     assert not p._error.value, text(p._error)
-    assert run(p.code)==p.plan and p.code in text(p._code_box)
+    assert run(p.code)==p.plan and few_digits(p.code) in text(p._code_box) and f'data-code="{escape(p.code, quote=True)}"' in p._code_box.value
     phase = p.plan[p.phase]
     assert p._tabs.value==p.phase and len(p._tabs.options)==len(p.plan) and p._kind.value==phase.sched.kind
     for path,_,w,show,read in (*p._fixed, *p._knobs): assert w.value==show(_get(phase, path)) or hasattr(w, 'step') and read(w.value, _get(phase, path))==_get(phase, path), (path, w.value)
@@ -568,3 +570,54 @@ def test_closing_lets_go():
     assert len(_instances)<=before-n
     ref = weakref.ref(p); del p; gc.collect()
     assert ref() is None
+
+# ---------------------------------------------------------------- names, digits, groups that stand still, and what is no argument
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_name_of_a_phase_is_shown_as_it_is_whatever_it_holds(name):
+    p = SchedulePreview(Plan([Phase(one_cycle(1e-3), 30, name=name), Phase(constant(1e-3), 1)]))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph')
+        assert p.still()
+        send(p._name, value=f'{name} 2'); assert p.plan[0].name==f'{name} 2' and not p._error.value and p.still()
+    assert not [t for t in p._ax.texts if t.get_text().startswith(name[:5]) and t.get_parse_math()]
+    tags = {t for w in (p._alt, p._told, p._readout) for t in re.findall(r'<(\w+)', w.value)}
+    assert not tags, tags
+
+def test_digits_that_nobody_typed_are_not_shown_and_what_runs_has_all_of_them():
+    lr = .010878819198710363
+    p = SchedulePreview(Plan([Phase(one_cycle(slice(lr/100, lr), pct_start=1/3), 3)]))
+    assert 'one_cycle(slice(1.09e-4, 0.0109), pct_start=0.333)' in text(p._code_box) and 'Copy takes all digits' in text(p._code_box)
+    assert run(p.code)==p.plan and 'slice(1.09e-4, 0.0109)' in p.words() and str(lr) not in p.words()
+    p.plan = Plan([Phase(one_cycle(3e-3), 3)])
+    assert 'Copy takes' not in text(p._code_box)
+
+@pytest.mark.parametrize('rates', [[0., 0., 1e-2], [0., 1e-4, 1e-2], [1e-2, 1e-4, 0.]])
+def test_groups_that_stand_still_stay_so_whatever_is_dragged(rates):
+    p = SchedulePreview(Plan([Phase(constant(rates), 2), Phase(constant(slice(1e-4, 1e-2)), 1)]))
+    f = Front(p)
+    answer(p); agree(p); assert (f.pixels()==fresh(p)).all()
+    still = [v==0 for v in rates]
+    top = lambda: p.plan[0].sched.args['lr']
+    f.swipe(dot(p, 0), np.array(dot(p, 0))+(0, 30)); assert not p._error.value
+    assert [v==0 for v in top()]==still and (max(top())>1.2e-2 or rates[-1]==0); agree(p)
+    f.key('kArrowUp'); f.key('shift+kArrowDown'); assert [v==0 for v in top()]==still; agree(p)
+    turn(p, ('sched','lr'), [0., 0., 3.2e-2]); assert [v==0 for v in top()]==still and max(top())==3.2e-2; agree(p)
+    send(p._logs, value=False); assert (f.pixels()==fresh(p)).all(); agree(p)
+    assert p.still() and p.words()
+
+def test_what_is_refused_is_named_and_short():
+    model = __import__('torch').nn.Sequential(*[__import__('torch').nn.Linear(3, 3) for _ in range(200)])
+    many = [model, 'x'*5000, {i: i for i in range(999)}, 5, 10**400]
+    for make in (lambda o: SchedulePreview(TWO, curve=o), lambda o: SchedulePreview(TWO, n_epoch=o)):
+        for o in many:
+            with pytest.raises((TypeError, ValueError), match='^(curve|n_epoch)=') as e: make(o)
+            assert len(str(e.value))<=300
+    p = SchedulePreview(TWO)
+    for name in ('log','moms','phase'):
+        for o in many:
+            with pytest.raises((TypeError, ValueError), match=name) as e: setattr(p, name, o)
+    for o in many:
+        with pytest.raises(TypeError, match='^phase=') as e: p.add(o)
+        assert len(str(e.value))<=300
+    assert p.plan is TWO and not p._done

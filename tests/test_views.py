@@ -7,10 +7,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from curves import curve
+from names import NAMES, check_table
 from lrtools import views
 from lrtools.curve import GroupCurves, LRCurve, Sweep
 from lrtools.runs import ProbeRuns, Run
-from lrtools.views import figure_of, plot_lr_curve, plot_probe, png
+from lrtools.views import _table, few_digits, figure_of, plot_lr_curve, plot_probe, png
 
 def drawn(fig):
     FigureCanvasAgg(fig).draw()
@@ -99,3 +100,38 @@ def test_records_show_a_picture_with_words_and_a_table(record, monkeypatch):
     record._ipython_display_()
     assert shown[0][0]['image/png'][:4]==b'\x89PNG' and len(shown[0][1]['image/png']['alt'])>30
     assert all('|---|' in d['text/markdown'] for d,_ in shown[1:]) and len(shown)>1
+
+# ---------------------------------------------------------------- names, and what is no argument
+
+@pytest.mark.parametrize('name', NAMES)
+def test_tables_of_curves_and_probes_are_tables_whatever_the_names_in_them(name):
+    import dataclasses
+    c = dataclasses.replace(curve(), opt=name)
+    check_table(c._repr_markdown_(), 2, [name])
+    from lrtools.suggest import suggest
+    page = check_table(_table(c, suggest(c)), 2, [name])
+    assert 'suggestion' in page.text and 'strong' in page.tags
+    sweep = Sweep(np.full((3, 2), 1e-3), [1., .9, .8])
+    runs = ProbeRuns([Run((1e-4, 1e-3), 0, sweep, .7), Run(slice(1e-5, 1e-3), 0, sweep, float('nan'))], 3, 1., opt=name)
+    check_table(runs._repr_markdown_(), 3, ['[1e-4, 1e-3]', 'slice(1e-5, 1e-3)', 'exploded in 1 of 1'])
+    md = GroupCurves([c])._repr_markdown_()
+    assert md.count('\n')==0 and 'LRCurve(' in md
+
+@pytest.mark.parametrize('bad', [5, None, 'ax', Figure(), [1]])
+def test_what_is_no_axes_is_named(bad):
+    runs = ProbeRuns([Run(1e-3, 0, Sweep(np.full((3, 1), 1e-3), [1., .9, .8]), .7)], 3, 1.)
+    for draw in (lambda: plot_lr_curve(curve(), bad), lambda: plot_probe(runs, bad)):
+        with pytest.raises(TypeError, match='^ax='): draw()
+
+def test_other_arguments_of_plots_are_named():
+    ax = Figure().add_subplot()
+    for match,f in (('suggestions', lambda: plot_lr_curve(curve(), ax, suggestions=1)), ('zones', lambda: plot_lr_curve(curve(), ax, zones=None)), ('runs', lambda: plot_probe('x'*1000, ax)),
+                    ('record', lambda: figure_of([curve()])), ('record', lambda: figure_of(None)), ('fig', lambda: png(ax))):
+        with pytest.raises(TypeError, match='^'+match) as e: f()
+        assert len(str(e.value))<=300
+    assert not ax.lines
+
+def test_numbers_that_nobody_typed_are_shown_in_three_digits():
+    for code,want in (('slice(1.0878819198710363e-4, 0.010878819198710363)', 'slice(1.09e-4, 0.0109)'), ('pct_start=0.3333333333333333', 'pct_start=0.333'), ('1.1000000000000001e-4', '1.1e-4'), ('[9.999999999e-5, 1.0000000000000002e-2]', '[1e-4, 0.01]'), ('33.333333333333336', '33.3')):
+        assert few_digits(code)==want
+    for code in ('one_cycle(1.234e-3, div=7.5)', 'Phase(constant(3e-4), 2000000)', "name='v1.23456789'", '1e-12', '12345.678'): assert few_digits(code)==code
