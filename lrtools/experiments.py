@@ -167,6 +167,7 @@ class Runs(_ByJson):
         "Mean difference of a metric to that of another arm, seed by seed. The intervals of all arms to the first hold together; those to an arm that is named, for all pairs"
         several = len(self.arms)-1 if to is None else self.n_pairs
         other = next(iter(self.arms)) if to is None else to
+        if not isinstance(other, str) or other not in self.arms: raise ValueError(cut(f"to={short(to)}: there are {quoted(self.arms)}"))
         a,b = self.values(arm, metric),self.values(other, metric)
         whole = {k: v for k in self.arms if len(v := self.values(k, metric))==len(self.seeds)}
         if arm in whole and other in whole:
