@@ -232,3 +232,11 @@ def test_the_name_of_the_run_that_all_are_held_against_is_taken(tmp_path):
     with pytest.raises(ValueError, match="'nothing learns'"): unfreeze_study(learn, 1e-3, arms={'nothing learns': lambda l: None})
     for bad in (3, 3., b'x', [3], Phase(constant(1e-3), 1)):
         with pytest.raises(TypeError, match='arms'): unfreeze_study(learn, 1e-3, arms=bad)
+
+def test_a_study_says_what_it_costs_before_it_begins(tmp_path, capsys):
+    learn = quiet(deep(tmp_path, 3)); learn.freeze()
+    unfreeze_study(learn, 1e-3, arms=['memory kept'], seeds=(0, 1))
+    said = capsys.readouterr().out
+    assert said.startswith('6 runs of 1 epoch, about 1 second; `seeds=[0]` takes about 1 second, fewer arms take less.\n') and said.count('6 runs of')==1
+    unfreeze_study(learn, 1e-3, arms=['memory kept'], seeds=(0,), progress=False)
+    assert capsys.readouterr().out==''

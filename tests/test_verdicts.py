@@ -125,10 +125,11 @@ def test_bad_arguments_are_refused_by_name(tmp_path, monkeypatch):
              plot_runs: dict(runs=made_study.runs, ax=ax, metric='train_loss', arms=None, fresh=()), plot_study: dict(study=made_study, ax=ax),
              Runs: dict(runs=runs, arms=dict(a=''), notes=()), UnfreezeStudy: dict(runs=made_study.runs, still=(), first=3, remedies={}), ContinueStudy: dict(runs=made_study.runs, shares={}, still=()),
              made_study.runs.values: dict(arm='as asked', metric='valid_loss'), made_study.runs.difference: dict(arm='as asked', to=None, metric='valid_loss'), made_study.removes: dict(arm='as asked')}
+    values = bad_values()
     before,wrong = state(learn),[]
     for f,good in calls.items():
         for k in good:
-            for v in bad_values():
+            for v in values:
                 if k=='folder' and isinstance(v, str): continue # a good name of a folder
                 if k in ('learn_or_factory','sched') and isinstance(v, nn.Module): continue # a function, whose own words come out
                 if k in NUMBERS and isinstance(v, (int, list)) and v in (10**400, [10**400]): continue
