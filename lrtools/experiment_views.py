@@ -38,6 +38,13 @@ def as_they_are(
     "Draw texts as they are: `$` in a name is no formula"
     for t in texts: t.set_parse_math(False)
 
+def _names(arg, names, runs):
+    "A list of names of arms. TypeError or ValueError for what is none"
+    if isinstance(names, (str, bytes)) or not hasattr(names, '__iter__'): raise TypeError(f"{arg}={short(names)}: expected a list of names of arms")
+    for k in (names := list(names)):
+        if not isinstance(k, str) or k not in runs.arms: raise ValueError(cut(f"{arg}={short(names)}: {short(k, 40)} is not among {quoted(runs.arms)}"))
+    return names
+
 def _check_ax(ax):
     if not isinstance(ax, Axes): raise TypeError(f"ax={short(ax)}: expected the axes of a matplotlib figure, such as `Figure().add_subplot()`")
 
@@ -63,11 +70,9 @@ def plot_runs(
     _check_ax(ax)
     if not isinstance(metric, str): raise TypeError(f"metric={short(metric)}: expected the name of a metric")
     if metric!='train_loss' and metric not in runs.metric_names: raise ValueError(cut(f"metric={short(metric)}: there are {quoted(runs.metric_names)}"))
-    for k,v in dict(arms=arms, fresh=fresh).items():
-        if v is not None and (isinstance(v, (str, bytes)) or not hasattr(v, '__iter__')): raise TypeError(f"{k}={short(v)}: expected a list of names of arms")
-    names = list(runs.arms) if arms is None else list(arms)
+    names = list(runs.arms) if arms is None else _names('arms', arms, runs)
+    fresh = _names('fresh', fresh, runs)
     pal,begin,tops,few,last = _palette(ax),0.,[],metric!='train_loss',None
-    for k in names: runs[k] # ValueError for one that is not there
     _frame(ax, pal, 'epoch', metric.replace('_', ' '))
     if past and runs.past is not None:
         begin = _spans(runs.past)[1][-1]

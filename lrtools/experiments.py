@@ -167,6 +167,7 @@ class Runs(_ByJson):
         "Mean difference of a metric to that of another arm, seed by seed. The intervals of all arms to the first hold together; those to an arm that is named, for all pairs"
         several = len(self.arms)-1 if to is None else self.n_pairs
         other = next(iter(self.arms)) if to is None else to
+        if not isinstance(other, str) or other not in self.arms: raise ValueError(cut(f"to={short(to)}: there are {quoted(self.arms)}"))
         a,b = self.values(arm, metric),self.values(other, metric)
         whole = {k: v for k in self.arms if len(v := self.values(k, metric))==len(self.seeds)}
         if arm in whole and other in whole:
@@ -201,7 +202,10 @@ class Runs(_ByJson):
         return f"Runs({plural(len(self.arms), 'arm')} x {plural(len(self.seeds), 'seed')}, {came}{lost})"
 
 # %% ../nbs/09_experiments.ipynb #61164d93
-def _signed(d, h): return '–' if math.isnan(d) else f'{d:+.2g}' if math.isnan(h) else f'{d:+.2g} ± {h:.1g}'
+def _signed(d, h):
+    "A difference with its interval"
+    if math.isnan(d): return '–'
+    return f'{d:+.2g}' if math.isnan(h) else f'{d:+.2g} ± {h if h>1e-9*abs(d) else 0:.1g}'
 
 def mean_range(
     values, # Numbers, one for each seed
@@ -602,7 +606,7 @@ def sentences(self:ContinueStudy,
     runs,best = self.runs,self.best
     failed = [r for r in runs if r.status!='finished']
     lost = [f"Not finished with every seed: {', '.join(map(name, runs.failed))} ({failed[0].status}{': '+text(cut(failed[0].error, 120)) if failed[0].error else ''})."] if failed else []
-    if best is None: return ['No strategy went through with every seed.', *lost]
+    if best is None: return ['No strategy went through with every seed.']
     over = f", over {len(runs.seeds)} seeds." if len(runs.seeds)>1 else '; one seed only, no spread is known.'
     res = [f"Lowest validation loss: {name(best.arm)}, {mean_range(runs.values(best.arm).values())}{over}", *self._differences(name)]
     bumps = {k: v for k,v in self.bumps.items() if _beyond(v) and not k.startswith('from_scratch')}

@@ -12,8 +12,9 @@ from learners import CONFIGS, Boom, deep, quiet
 from state import changes, state, writes
 from test_faults import build
 from lrtools.compare import _fingerprint, compare
-from lrtools.experiments import ArmRun, Runs, _mean_interval
-from lrtools.history import LRHistory
+from lrtools.fit_plan import fit_plan
+from lrtools.experiments import ArmRun, Runs, _mean_interval, difference_interval
+from lrtools.history import FitRecord, LRHistory
 from lrtools.plan import Phase, Plan
 from lrtools.recording import record
 from lrtools.schedule import constant, one_cycle
@@ -287,11 +288,13 @@ def test_progress_is_told(tmp_path):
     assert told[-1]==(4, 4) and all(a[0]<=b[0] for a,b in zip(told, told[1:])) and len({i for i,_ in told})>12
     compare(trained(tmp_path), dict(a=FLAT), seeds=(0,)) # a bar
 
+def run(arm, seed, v, error=''):
+    g = FitRecord(1, 1, [True]); g.add(0, 1., [dict(lr=1e-3)]); g.stop = 'end'; g.epochs.append(dict(epoch=0, valid_loss=v))
+    return ArmRun(arm, seed, LRHistory([g]), error=error)
+
+def table(values, **kw): return Runs([run(k, s, float(v), **kw) for k,vs in values.items() for s,v in enumerate(vs)], dict.fromkeys(values, ''))
+
 def test_differences_are_honest():
-    from lrtools.history import FitRecord
-    def run(arm, seed, v):
-        g = FitRecord(1, 1, [True]); g.add(0, 1., [dict(lr=1e-3)]); g.stop = 'end'; g.epochs.append(dict(epoch=0, valid_loss=v))
-        return ArmRun(arm, seed, LRHistory([g]))
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(400): # no difference: the interval leaves 0 out in one case of twenty
@@ -300,3 +303,151 @@ def test_differences_are_honest():
         hits += abs(d)>h
     assert 8<=hits<=36
     assert np.isnan(_mean_interval([1.])[1]) and np.isnan(_mean_interval([])[0])
+
+SPREADS = {'equal': lambda k: np.ones(k), 'the first is wild': lambda k: np.r_[10, np.ones(k-1)], 'all different': lambda k: np.geomspace(.1, 10, k), 'half are wild': lambda k: np.r_[np.full(k//2, 6), np.ones(k-k//2)]}
+
+@pytest.mark.parametrize('spread', SPREADS)
+@pytest.mark.parametrize('k,n', [(3, 3), (7, 3), (4, 5)])
+def test_no_difference_of_several_arms_is_told_in_more_than_5_percent(k, n, spread):
+    "Arms between which nothing differs, of equal and of unequal variance: some arm is told apart from the best, or from the first, in at most one comparison of twenty"
+    rng,N = np.random.default_rng(k*n),500
+    best,first = 0,0
+    for _ in range(N):
+        y = 2*rng.normal(size=n)+rng.normal(size=(k, n))*SPREADS[spread](k)[:,None]
+        b = y.mean(1).argmin()
+        best += any(d-h>0 for d,h in (difference_interval(y, i, b, k*(k-1)//2) for i in range(k) if i!=b))
+        first += any(abs(d)>h for d,h in (difference_interval(y, i, 0, k-1) for i in range(1, k)))
+    most = .05*N+2.5*(.05*.95*N)**.5 # 5 %, and what the simulation itself may be off
+    assert best<=.05*N and first<=most, (best, first)
+
+def test_runs_use_these_intervals_and_real_differences_are_told():
+    rng = np.random.default_rng(1)
+    values = {k: m+.01*rng.normal(size=3)+np.array([.1, 0., .2]) for k,m in dict(a=.5, b=.5, c=.9, d=1.3).items()}
+    runs = table(values)
+    assert {'c','d'}<={*runs.told_apart} and runs.best.arm in 'ab'
+    y = np.array([*values.values()])
+    assert runs.difference('c')==difference_interval(y, 2, 0, 3) and runs.difference('c', 'd')==difference_interval(y, 2, 3, 6)
+    one = table({k: vs[:1] for k,vs in values.items()})
+    assert one.told_apart==[] and 'One seed only' in one._repr_markdown_() and 'With 3 seeds, and 3 differences' in runs._repr_markdown_()
+    lame = Runs([r for r in runs if (r.arm, r.seed)!=('b', 2)], runs.arms) # of b two seeds: its pairs, and no more
+    assert lame.difference('b')==_mean_interval(y[1,:2]-y[0,:2], 3) and np.isnan(Runs([r for r in runs if r.arm!='b'], runs.arms).difference('b')[0])
+
+def test_what_agrees_to_three_digits_is_no_difference():
+    base = np.array([.5, .6, .4])
+    runs = table(dict(a=base, b=base+1e-5, c=base+.1))
+    assert runs.told_apart==['c'] and runs.difference('b')[0]>runs.difference('b')[1]
+
+# ---------------------------------------------------------------- names
+
+NAMES = 'a|b', '<img src=x onerror=alert(1)>', 'two\nlines', '`code`', '$x$ and $y$', '[a](javascript:1)', 'rewarm, clipped', '_under', '*star*'
+
+def test_names_in_tables_are_no_markup():
+    from lrtools.experiments import ContinueStudy
+    def cells(line): return len(line.replace(r'\|', '').split('|'))
+    for name in NAMES:
+        runs = Runs([*table({'first': [.5, .6], name: [.7, .9]}), run('bad', 0, 1., error=f'Boom: {name}')], {'first': '', name: '', 'bad': ''})
+        for o in (runs, ContinueStudy(runs, {})):
+            lines = o._repr_markdown_().splitlines()
+            rows = [l for l in lines if l.startswith('|')]
+            assert len(rows)==5 and len({cells(l) for l in rows})==1, (name, rows)
+            assert '<img' not in '\n'.join(lines) and '`code`' not in '\n'.join(lines).replace(r'\`code\`', '') and '](' not in '\n'.join(lines).replace(r'\]', '')
+
+def test_no_run_finished_and_the_table_is_one():
+    for runs,n in ((table(dict(a=[1., 2.], b=[1., 2.]), error='Boom: no\nand more | of it'), 5), (Runs([ArmRun(k, 0, LRHistory(), error='Boom') for k in 'ab'], dict(a='', b='')), 4)):
+        lines = [l for l in runs._repr_markdown_().splitlines() if l.startswith('|')]
+        assert {l.replace(r'\|', '').count('|') for l in lines}=={n+1} and lines[1]=='|'+'---|'*n and len(lines)==4
+
+def test_a_line_names_what_failed_and_counts_well():
+    assert repr(table(dict(a=[1.])))=="Runs(1 arm x 1 seed, best 'a')"
+    runs = Runs([*table(dict(a=[1., 2.])), run('b, clipped', 0, 1.), run('b, clipped', 1, 1., error='Boom: no')], {'a': '', 'b, clipped': ''})
+    assert repr(runs)=="Runs(2 arms x 2 seeds, best 'a', not finished: 'b, clipped')"
+    assert repr(table(dict(a=[1.]), error='x'*10**4))=="Runs(1 arm x 1 seed, none finished, not finished: 'a')"
+    many = Runs([run(f'arm number {i}', 0, 1., error='x'*10**4) for i in range(100)], {f'arm number {i}': '' for i in range(100)})
+    assert len(repr(many))<=300 and len(repr(many.runs[0]))<=300
+
+# ---------------------------------------------------------------- cost, progress, Ctrl-C
+
+def test_what_it_costs_is_said_once_and_before(tmp_path, capsys):
+    learn = trained(tmp_path)
+    before = state(learn)
+    told = []
+    def own(l): told.append(capsys.readouterr().out); l.fit(1, 1e-3)
+    compare(learn, dict(own=own, flat=FLAT), seeds=(3, 4))
+    assert told[0].count('4 runs; `seeds=[3]` or fewer arms for less.')==1 and 'runs;' not in told[1]+capsys.readouterr().out
+    compare(learn, dict(flat=FLAT, cycle=Phase(one_cycle(1e-3), 3)), seeds=(0, 1))
+    said = capsys.readouterr().out
+    assert said.startswith('4 runs of up to 3 epochs, about 1 second; `seeds=[0]` takes about 1 second, fewer arms take less.\n') and said.count('about')==2
+    compare(learn, dict(flat=FLAT), seeds=(0, 1))
+    assert capsys.readouterr().out.startswith('2 runs of 1 epoch, about 1 second; `seeds=[0]` takes about 1 second.\n')
+    for kw in (dict(progress=False), dict(progress=lambda i,n: None)):
+        compare(learn, dict(flat=FLAT, cycle=CYCLE), seeds=(0, 1), **kw)
+        assert capsys.readouterr().out==''
+    compare(learn, dict(flat=FLAT), seeds=(0, 1), folder=tmp_path/'f', progress=False)
+    compare(learn, dict(flat=FLAT), seeds=(0, 1), folder=tmp_path/'f')
+    assert capsys.readouterr().out=='' and not changes(before, state(learn)) # nothing is left to run
+
+def test_the_cost_is_that_of_the_steps(tmp_path, monkeypatch, capsys):
+    "A clock that goes on by 7 s with each look: 4 runs of 5 steps and a bit of validation"
+    import lrtools.compare as m
+    clock = iter(range(0, 10**6, 7))
+    class Time: perf_counter = staticmethod(lambda: float(next(clock)))
+    learn = trained(tmp_path)
+    n = len(learn.dls.train)
+    monkeypatch.setattr(m, 'time', Time)
+    compare(learn, dict(a=FLAT, b=FLAT), seeds=(0, 1))
+    minutes = 4*n*7*(1+len(learn.dls.valid)/n/3)/60
+    assert f'about {minutes:.2g} minutes' in capsys.readouterr().out
+
+def test_progress_never_goes_back_over_phases_and_fits(tmp_path):
+    told = []
+    plan = Plan([Phase(constant(1e-3), 1, freeze_to=-1), Phase(constant(1e-3), 3, freeze_to=0), Phase(constant(1e-3), 1)])
+    def fits(l):
+        for n in (1, 3, 1): l.fit(n, 1e-3)
+    compare(trained(tmp_path), dict(plan=plan, fits=fits), seeds=(0,), progress=lambda i,n: told.append((i, n)))
+    done = [i for i,_ in told]
+    assert done==sorted(done) and {n for _,n in told}=={2} and done[-1]==2
+    n = done.index(1.) # the plan: equal steps to its very end
+    assert np.allclose(np.diff(done[:n]), done[0])
+
+@pytest.mark.parametrize('folder', [False, True])
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path, capsys, folder):
+    "In a plan, in a function, in a study: no word of going on with a learner that was put back, and what is said can be done"
+    learn = trained(tmp_path)
+    before = state(learn)
+    kw = dict(folder=tmp_path/'f') if folder else {}
+    def stop(i, n):
+        if i>3.2: signal.raise_signal(signal.SIGINT) # in a batch of the fourth run
+    with pytest.raises(KeyboardInterrupt): go(learn, dict(flat=FLAT, cycle=CYCLE), seeds=(0, 1), progress=stop, **kw)
+    said = capsys.readouterr().out
+    assert 'fit_plan' not in said and 'Interrupted: 3 of 4 runs have finished' in said and 'learn is as it was.' in said and said.count('\n')==1
+    assert ('and none is kept' in said and "folder='runs'" in said) if not folder else ('kept in ' in said and 'same call goes on' in said)
+    assert not changes(before, state(learn))
+    counted = []
+    again = go(learn, dict(flat=FLAT, cycle=CYCLE), seeds=(0, 1), folder=kw.get('folder'), progress=lambda i,n: counted.append(n))
+    assert all(r.status=='finished' for r in again) and {*counted}=={1 if folder else 4}
+
+def test_ctrl_c_puts_back_at_once(tmp_path):
+    "Also where the interrupt comes between the runs, and the traceback is still held"
+    learn = trained(tmp_path)
+    before = state(learn)
+    def stop(i, n):
+        if i>=1: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt) as held: go(learn, dict(flat=FLAT, cycle=CYCLE), progress=stop)
+    assert held.tb is not None and not changes(before, state(learn))
+
+# ---------------------------------------------------------------- arms that fail
+
+class NeedsPath(Callback):
+    def __init__(self, path): self.path = path
+
+@pytest.mark.parametrize('arm', [lambda l: l.fit(1, 1e-1, cbs=[NeedsPath]), lambda l: fit_plan(l, Phase(constant(1e-1), 1, clip=.1), cbs=[NeedsPath]), lambda l: l.fit(1, 1e-1, cbs=[Callback(before_fit=lambda self: 1/0)]),
+                                 lambda l: l.fit(1, 1e-1, cbs=[3]), lambda l: l.fit_one_cycle(1, cbs=NeedsPath)])
+def test_a_callback_that_fails_to_be_made_leaves_nothing_behind(tmp_path, arm):
+    "Neither on the learner nor in the next arm: schedulers, clipping"
+    learn = trained(tmp_path)
+    want = numbers(go(learn, dict(flat=FLAT), seeds=(0,)))
+    before = state(learn)
+    runs = go(learn, dict(bad=arm, flat=FLAT, worse=arm), seeds=(0,))
+    assert runs['bad'][0].error and runs['worse'][0].error and numbers(runs)['flat',0]==want['flat',0] and not changes(before, state(learn))
+    learn.fit(1, .1)
+    assert learn.opt.hypers[-1]['lr']==.1

@@ -78,3 +78,39 @@ def test_luck_is_not_told_as_a_difference():
     failed = ContinueStudy(Runs([replace(r, error='Boom: no') if r.arm=='a' else r for r in s.runs], s.runs.arms), {})
     assert failed.best.arm=='b' and 'failed in 3 of 3: Boom: no' in failed._repr_markdown_()
     assert ContinueStudy(Runs([replace(r, error='x') for r in s.runs], s.runs.arms), {}).verdict==['No strategy went through with every seed.']
+
+def test_a_rise_that_is_there_with_nothing_learned_is_no_rise_of_a_strategy():
+    "Running statistics move the validation loss of the first steps in the run at rate 0 as well: only what is over that is told"
+    s = told(a=[.5, .6, .4], b=[.52, .55, .47])
+    assert "rises at first with 'a' (2x)" in ' '.join(s.verdict)
+    still = lambda *dense: [made('nothing learns', seed, [1., 1.], 1., dense) for seed in range(3)]
+    same = replace(s, still=still((1, 2.), (2, 2.)))
+    assert 'rises at first' not in ' '.join(same.verdict) and set(same.bumps['a'])=={1.}
+    half = replace(s, still=still((1, 1.5), (2, 1.)))
+    assert "rises at first with 'a' (1.5x)" in ' '.join(half.verdict) and ContinueStudy.from_json(half.to_json())==half
+    import json
+    old = {k:v for k,v in json.loads(s.to_json()).items() if k!='still'} # of an older lrtools
+    assert ContinueStudy.from_json(json.dumps(old))==s
+
+def test_not_to_go_on_is_judged_on_the_whole_validation_set():
+    "The first batches of validation may be easy ones: 1 before on a part of it, .45 on the whole"
+    s = told(a=[.5, .6, .4], b=[.52, .55, .47])
+    def whole(seed, v):
+        r = made('nothing learns', seed, [1., 1.], 1., ((1, 1.), (2, 1.)))
+        r.history[0].epochs.append(dict(epoch=0, train_loss=1., valid_loss=v))
+        return r
+    assert 'None is better' not in ' '.join(s.verdict)
+    assert 'None is better than not to go on (about 0.45, with nothing learned).' in replace(s, still=[whole(i, .45) for i in range(3)]).verdict
+
+def test_the_run_in_which_nothing_learns_is_beside_the_strategies(tmp_path):
+    learn,_ = trained(tmp_path)
+    s = continue_study(learn, 1, ['again'], clip=None, seeds=(0, 1), progress=False)
+    assert [*s.runs.arms]==['again'] and [r.seed for r in s.still]==[0, 1] and all(r.status=='finished' and r.state is None and not r.history.lrs.any() for r in s.still)
+    assert [i for i,_ in s.still[0].dense]==[i for i,_ in s.runs.runs[0].dense] and s.stay[1]=='with nothing learned'
+    for bad in (3, b'x', [3], [['again']]):
+        with pytest.raises((TypeError, ValueError), match='strategies'): continue_study(learn, 1, bad)
+
+def test_what_did_not_finish_is_named():
+    s = told(a=[.5, .6, .4], b=[.52, .55, .47])
+    t = ContinueStudy(Runs([replace(r, error='Boom: no') if r.arm=='b' and r.seed else r for r in s.runs], s.runs.arms), {})
+    assert t.verdict[-1]=="Not finished with every seed: 'b' (failed: Boom: no)."

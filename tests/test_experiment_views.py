@@ -43,7 +43,7 @@ def test_explosions_do_not_press_the_others():
 
 def test_refused():
     ax = Figure().add_subplot()
-    for kw,error,match in ((dict(metric='no'), ValueError, "metric='no'"), (dict(arms=['no']), ValueError, "arm='no'")):
+    for kw,error,match in ((dict(metric='no'), ValueError, "metric='no'"), (dict(arms=['no']), ValueError, "arms=\\['no'\\]")):
         with pytest.raises(error, match=match): plot_runs(RUNS, ax, **kw)
     for f in (plot_runs, plot_study):
         with pytest.raises(TypeError): f(3, ax)
@@ -62,3 +62,30 @@ def test_a_study(top, dark):
     assert [t.get_fontweight() for t in ax.get_yticklabels()][0]==('bold' if top>1 else 'normal')
     legend,titles = ax.get_legend().get_window_extent(),[t.get_window_extent() for t in ax.get_yticklabels()]
     assert legend.y0>=ax.bbox.y1-1 and all(not a.overlaps(b) for a,b in zip(titles, titles[1:]))
+
+NAMES = '$x$ and $y$', '$\\frac{', 'a_b^c', '_under', 'two\nlines', 'x'*300, '100 %', 'é 中'
+
+@pytest.mark.parametrize('dark', [False, True])
+def test_any_name_is_drawn_as_it_is(dark):
+    "Dollars make no formula, what begins with `_` is in the legend, a long name does not press the picture"
+    import warnings
+    from test_unfreeze_study import study
+    runs = told(**{n: [.5+i, .6+i, .4+i] for i,n in enumerate(NAMES)}).runs
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph')
+        warnings.filterwarnings('error', 'The label')
+        _,ax = drawn(plot_runs, runs, dark=dark)
+        shown = [t.get_text() for t in ax.get_legend().get_texts()]
+        assert len(shown)==len(NAMES) and shown[0]==NAMES[0] and shown[3].endswith('_under') and max(map(len, shown))<=41 and not any(t.get_parse_math() for t in ax.get_legend().get_texts())
+        _,ax = drawn(plot_study, study({n: 1.5 for n in NAMES}), dark=dark)
+    assert [t.get_text() for t in ax.get_yticklabels()]==shown and ax.bbox.width>.3*ax.figure.bbox.width
+
+def test_a_metric_with_a_dollar_and_nothing_that_finished():
+    runs = Runs([replace(r, error='Boom') for r in RUNS], RUNS.arms)
+    _,ax = drawn(plot_runs, runs); assert ax.get_legend() is None
+    dollar = Runs([replace(r, history=LRHistory([replace_epochs(r.history[0])])) for r in RUNS], RUNS.arms)
+    drawn(plot_runs, dollar, metric='cost in $ and $')
+
+def replace_epochs(fit):
+    fit.epochs[-1]['cost in $ and $'] = 1.
+    return fit
