@@ -21,7 +21,7 @@ from fastai.callback.progress import CSVLogger, ProgressCallback, ShowGraphCallb
 from fastprogress.fastprogress import progress_bar
 
 from .curve import Divergence, GroupCurves, LRCurve, Sweep, _is_number
-from .learner import FirstBatch, check_learner, check_together, explained, fewest, fit_looking, is_first, sums, undistributed
+from .learner import FirstBatch, check_learner, check_together, explained, fewest, fit_looking, is_first, sums, takes_momentum, undistributed
 from .schedule import _check_lr, _count
 from .snapshot import _copy_globals, _packages, _walk, preserved
 from .words import short
@@ -65,7 +65,7 @@ class _SweepCallback(Callback):
         if p.stop: raise CancelFitException() # another callback had ended the epoch before `after_batch`
         i = len(p.losses)
         self.learn.opt.set_hyper('lr', p.grid[i])
-        if self.moms is not None and 'mom' in self.learn.opt.hypers[0]: self.learn.opt.set_hyper('mom', float(self.moms[i]))
+        if self.moms is not None and takes_momentum(self.learn.opt): self.learn.opt.set_hyper('mom', float(self.moms[i]))
 
     def after_loss(self):
         p,bs = self.points,find_bs(self.learn.yb)

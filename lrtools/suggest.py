@@ -283,6 +283,7 @@ def _trouble(m):
 def _ranges(m, curve, lr):
     "Both rules of thumb, as far as the curve shows what they need"
     res,rise,first = {},_trouble(m),np.array(curve.start_lr)
+    if curve.swept and not first.all(): return res # a slice would move the groups that stood still
     if lr is not None: res['before unfreezing'] = slice(None, lr) if len({*first})==1 or not first[-1] else slice(float(lr*first[0]/first[-1]), lr)
     if rise and rise/100>m.lrs[0]:
         top = min(rise/10, lr or rise)
