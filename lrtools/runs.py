@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _ByJson, Sweep, _fields, _num, _unpack
+from .curve import VERSION, _ByJson, Sweep, _fields, _is_number, _num, _unpack, check_size, check_text, listed, reading, whole
 from .suggest import fmt_range
+from .words import short
 
 # %% ../nbs/03_runs.ipynb #c005
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,13 @@ class Run:
     seed:int # Number of the batch order; 0 is the one that training would see next
     sweep:Sweep # Rates and raw losses, step by step, and why it stopped
     valid:float # Validation loss at the end; NaN where training did not get there
+
+    def __post_init__(self):
+        parts = [v for v in (self.lr.start, self.lr.stop) if v is not None] if isinstance(self.lr, slice) else self.lr if isinstance(self.lr, tuple) else [self.lr]
+        if not parts or not all(_is_number(v) and math.isfinite(v) and v>=0 for v in parts): raise ValueError(f"lr={short(self.lr)}: expected a rate, a slice, or a tuple with one rate for each parameter group")
+        whole('seed', self.seed)
+        if not isinstance(self.sweep, Sweep): raise TypeError(f"sweep={short(self.sweep)}: expected a `Sweep`")
+        if not _is_number(self.valid): raise TypeError(f"valid={short(self.valid)}: expected a loss, or NaN")
 
     @property
     def state(self):
@@ -45,8 +53,12 @@ class ProbeRuns(_ByJson):
     date:str = '' # When, ISO 8601
 
     def __post_init__(self):
-        object.__setattr__(self, 'runs', tuple(self.runs))
+        object.__setattr__(self, 'runs', listed('runs', self.runs, Run, 'a list of `Run`s'))
         if not self.runs: raise ValueError("runs is empty: a probe has at least one rate")
+        whole('num_it', self.num_it)
+        if not _is_number(self.valid0): raise TypeError(f"valid0={short(self.valid0)}: expected a loss, or NaN")
+        for k in ('opt','date'): check_text(k, getattr(self, k))
+        check_size('bs', self.bs)
 
     @property
     def groups(self):
@@ -91,6 +103,7 @@ def from_json(cls:ProbeRuns,
     s:str # JSON text
 )->ProbeRuns:
     "The runs that `to_json` wrote"
-    d = _unpack(json.loads(s), 'ProbeRuns')
-    runs = [Run(_lr_back(r['lr']), r['seed'], Sweep(**r['sweep']), _num(r['valid'])) for r in d['runs']]
-    return cls(**{**d, 'runs': runs, 'valid0': _num(d['valid0'])})
+    with reading('s', 'ProbeRuns'):
+        d = _unpack(json.loads(s), 'ProbeRuns')
+        runs = [Run(_lr_back(r['lr']), r['seed'], Sweep(**r['sweep']), _num(r['valid'])) for r in d['runs']]
+        return cls(**{**d, 'runs': runs, 'valid0': _num(d['valid0'])})
