@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 from .words import cut, md_text, short
 
-# %% ../nbs/01_curve.ipynb #c006
+# %% ../nbs/01_curve.ipynb #5aa754fb
 STOPS = {'end': 'reached the last rate',
          'diverged': 'the loss left its best value far behind',
          'non-finite': 'the loss became NaN or infinite',
@@ -67,6 +67,7 @@ def check_size(
     "Refuse what is neither a batch size nor None"
     if v is not None: whole(name, v)
 
+# %% ../nbs/01_curve.ipynb #c006
 def _num(v):
     "The number that `_plain` wrote as `v`"
     return math.nan if v is None else float(v)
