@@ -144,7 +144,7 @@ def _check_args(num_it, repeats, mode, stop_div, valid):
     whole('repeats', repeats, 1, MOST)
     if not isinstance(mode, str) or mode not in ('exp', 'linear'): raise ValueError(f"mode={short(mode)}: expected 'exp' or 'linear'")
     if stop_div is not None and not (_is_number(stop_div) and stop_div>1): raise ValueError(f"stop_div={short(stop_div)}: expected a number over 1, or None to go on to the last rate")
-    if not isinstance(valid, (bool, int, np.integer)) or valid<0: raise ValueError(f"valid={short(valid)}: expected True, False or the number of points")
+    if not isinstance(valid, (bool, int, np.integer)) or not 0<=valid<=MOST: raise ValueError(f"valid={short(valid)}: expected True, False or the number of points")
 
 def check_progress(
     progress # What a function was given
