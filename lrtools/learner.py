@@ -26,9 +26,8 @@ def n_batches(
     learn:Learner # Its training loader is asked
 )->int:
     "Batches of an epoch, 1 or more. ValueError where there are none, or where the loader does not know"
-    loaders = getattr(learn.dls, 'loaders', None)
-    if not loaders: raise ValueError("learn.dls has no training loader: give the learner its data, `learn.dls = dls`")
-    dl = loaders[0]
+    try: dl = learn.dls.train
+    except (AttributeError, IndexError, TypeError): raise ValueError("learn.dls has no training loader: give the learner its data, `learn.dls = dls`") from None
     try: n = len(dl)
     except (TypeError, NotImplementedError) as e: raise ValueError(_no_length(dl)) from e
     if not n: raise ValueError(_no_batches(dl))
