@@ -16,7 +16,7 @@ from fastai.callback.training import GradientClip
 
 from .freezing import _check_groups, _check_learner, _lists, freeze_to
 from .history import LRHistory
-from .learner import looks_first
+from .learner import looks_first, takes_momentum
 from .plan import Phase, Plan, _check_plan
 from .recording import Recording
 from .schedule import _count
@@ -37,7 +37,7 @@ class PhaseScheduler(Callback):
     def before_batch(self):
         i = self.epoch*self._n+self.iter
         self.opt.set_hyper('lr', self._lrs[i].tolist())
-        if self._moms is not None and 'mom' in self.opt.hypers[0]: self.opt.set_hyper('mom', float(self._moms[i]))
+        if self._moms is not None and takes_momentum(self.opt): self.opt.set_hyper('mom', float(self._moms[i]))
 
     def after_cancel_fit(self): self.cancelled = True
 

@@ -30,13 +30,7 @@ from .schedule import Schedule, _check_lr, constant
 from .snapshot import _copy_dict, _copy_globals, _interrupt_later, _memory, _on_cuda, _package, _packages, _walk, preserved
 from .words import LONGEST, cut, short
 
-# %% ../nbs/13_freezing.ipynb #c008
-_norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, *([nn.RMSNorm] if hasattr(nn, 'RMSNorm') else []))
-
-def _is_norm(m):
-    own = any(p is not None for p in m._parameters.values())
-    return isinstance(m, _norms) or (hasattr(m, 'running_mean') or 'Norm' in type(m).__name__ and own) and not any(True for _ in m.children())
-
+# %% ../nbs/13_freezing.ipynb #b5522fc1
 @contextmanager
 def _undone(undo):
     "Call the functions `undo` after the block, all of them, whatever happens in it; a Ctrl-C waits until that is done"
@@ -105,14 +99,7 @@ def _state_of_making(learn):
     held = _held_by(learn, [learn.opt_func, learn.splitter], skip=[learn, *learn.model.modules(), *tensors])
     return [*held, *map(_note, tensors), _copy_dict(vars(learn.model)), _copy_dict(vars(learn)), *_copy_globals(_on_cuda(learn))]
 
-_SMALL = 2**12 # Numbers of a tensor that is copied rather than noted
-
-def _state_of_modules(learn):
-    "Functions that undo what a `train()` may do outside of its stand-ins: to modules and what they hold, to tensors (the numbers of small ones), to random numbers"
-    big = [t for t in _tensors(learn) if _is_lazy(t) or t.numel()>_SMALL]
-    held = _held_by(learn, [m.train for m in learn.model.modules() if _own_train(m)], [learn.model], skip=big)
-    return [*held, *map(_note, big), *_copy_globals(_on_cuda(learn))]
-
+# %% ../nbs/13_freezing.ipynb #f7ef0a13
 def _given(learn):
     "The optimizer that `learn` was given ready made (`opt_func=OptimWrapper(opt=opt)`) and has not taken yet, or None"
     return learn.opt_func if learn.opt is None and isinstance(learn.opt_func, OptimWrapper) else None
@@ -126,34 +113,14 @@ def _lists(learn):
         except IndexError: return None,[],False,learn.lr # all is frozen, and the splitter takes what trains
         return learn.opt,[list(ps) for ps in learn.opt.param_lists],False,learn.lr
 
-_AVERAGES = 'ema_','_ema_' # How names of what is averaged over batches begin
+# %% ../nbs/13_freezing.ipynb #3866746f
+_SMALL = 2**12 # Numbers of a tensor that is copied rather than noted
 
-def _moving_buffers(m):
-    "Names of the buffers of a module that are known to move in training: vectors of spectral norm (both of torch's), averages of a codebook"
-    names = [f'{h.name}_{k}' for h in m._forward_pre_hooks.values() if type(h).__name__=='SpectralNorm' for k in 'uv']
-    if type(m).__name__=='_SpectralNorm': names += ['_u','_v']
-    if {'cluster_size','embed_avg'}<={*m._buffers}: names += ['cluster_size','embed_avg','embed']
-    return tuple(k for k,b in m._buffers.items() if b is not None and (k in names or k.startswith(_AVERAGES)))
-
-def _owned(model, lists, moved=None):
-    "(group or None, name, module, {name: parameter} of its own, names of parameters that came before, whether this is its first group) for every layer, in the order of the model"
-    owner,seen,last,res = {},set(),None,[]
-    def is_beside(name, m): return _is_norm(m) or (_moving_buffers(m) if moved is None else name in moved)
-    for i,ps in enumerate(lists):
-        for p in ps: owner.setdefault(id(p), i)
-    for name,m in model.named_modules():
-        mine = {k:p for k,p in m._parameters.items() if isinstance(p, nn.Parameter)}
-        new,old = {k:p for k,p in mine.items() if id(p) not in seen},[k for k,p in mine.items() if id(p) in seen]
-        seen.update(map(id, mine.values()))
-        by = {}
-        for k,p in new.items(): by.setdefault(owner.get(id(p)), {})[k] = p
-        if not by and old: by = {owner.get(id(mine[old[0]])): {}}
-        elif not by and is_beside(name, m): by = {-1: {}} # belongs to its neighbour
-        for j,(g,ps) in enumerate(by.items()):
-            res.append((last if g==-1 else g, name, m, ps, [] if j else old, not j))
-            if g!=-1: last = g
-    first = next((g for g,_,_,ps,*_ in res if ps and g is not None), None)
-    return [(first if g is None and not ps and not old else g, name, m, ps, old, is_first) for g,name,m,ps,old,is_first in res]
+def _state_of_modules(learn):
+    "Functions that undo what a `train()` may do outside of its stand-ins: to modules and what they hold, to tensors (the numbers of small ones), to random numbers"
+    big = [t for t in _tensors(learn) if _is_lazy(t) or t.numel()>_SMALL]
+    held = _held_by(learn, [m.train for m in learn.model.modules() if _own_train(m)], [learn.model], skip=big)
+    return [*held, *map(_note, big), *_copy_globals(_on_cuda(learn))]
 
 def _is_wrapped(m): return type(m).__name__=='OptimizedModule' and '_orig_mod' in m._modules # of `torch.compile(model)`; its class is not imported for this
 
@@ -188,6 +155,42 @@ def _train_modes(learn):
     with torch.no_grad(), _undone(_walk([learn.model], _packages(learn))[0]):
         learn.model.train()
         return {m:m.training for m in mods}
+
+# %% ../nbs/13_freezing.ipynb #c008
+_norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, *([nn.RMSNorm] if hasattr(nn, 'RMSNorm') else []))
+
+def _is_norm(m):
+    own = any(p is not None for p in m._parameters.values())
+    return isinstance(m, _norms) or (hasattr(m, 'running_mean') or 'Norm' in type(m).__name__ and own) and not any(True for _ in m.children())
+
+_AVERAGES = 'ema_','_ema_' # How names of what is averaged over batches begin
+
+def _moving_buffers(m):
+    "Names of the buffers of a module that are known to move in training: vectors of spectral norm (both of torch's), averages of a codebook"
+    names = [f'{h.name}_{k}' for h in m._forward_pre_hooks.values() if type(h).__name__=='SpectralNorm' for k in 'uv']
+    if type(m).__name__=='_SpectralNorm': names += ['_u','_v']
+    if {'cluster_size','embed_avg'}<={*m._buffers}: names += ['cluster_size','embed_avg','embed']
+    return tuple(k for k,b in m._buffers.items() if b is not None and (k in names or k.startswith(_AVERAGES)))
+
+def _owned(model, lists, moved=None):
+    "(group or None, name, module, {name: parameter} of its own, names of parameters that came before, whether this is its first group) for every layer, in the order of the model"
+    owner,seen,last,res = {},set(),None,[]
+    def is_beside(name, m): return _is_norm(m) or (_moving_buffers(m) if moved is None else name in moved)
+    for i,ps in enumerate(lists):
+        for p in ps: owner.setdefault(id(p), i)
+    for name,m in model.named_modules():
+        mine = {k:p for k,p in m._parameters.items() if isinstance(p, nn.Parameter)}
+        new,old = {k:p for k,p in mine.items() if id(p) not in seen},[k for k,p in mine.items() if id(p) in seen]
+        seen.update(map(id, mine.values()))
+        by = {}
+        for k,p in new.items(): by.setdefault(owner.get(id(p)), {})[k] = p
+        if not by and old: by = {owner.get(id(mine[old[0]])): {}}
+        elif not by and is_beside(name, m): by = {-1: {}} # belongs to its neighbour
+        for j,(g,ps) in enumerate(by.items()):
+            res.append((last if g==-1 else g, name, m, ps, [] if j else old, not j))
+            if g!=-1: last = g
+    first = next((g for g,_,_,ps,*_ in res if ps and g is not None), None)
+    return [(first if g is None and not ps and not old else g, name, m, ps, old, is_first) for g,name,m,ps,old,is_first in res]
 
 def _norm_of(m, modes, held):
     tracks = getattr(m, 'running_mean', None) is not None
@@ -517,7 +520,10 @@ class _Frozen:
         if trained: self.own.pop('slow_weights', None)
 
     def restore(self)->bool: # Whether the optimizer is as before, too
-        "Everything as before. An optimizer that has trained since, or is another one by now, keeps the memory that it has"
+        "Everything as before. An optimizer that has trained since, or is another one by now, keeps the memory that it has. A Ctrl-C waits until that is done"
+        with _interrupt_later(): return self._put_back()
+
+    def _put_back(self):
         learn,opt = self.learn,self.learn.opt
         trained = self._trained()
         for p,rg,grad in self.params:

@@ -35,7 +35,8 @@ from .plan import Phase, Plan, _check_plan, _likely_groups
 from .plan_views import _axes_of, _band, _draw_fits, _limits, _name_of, _names, _phases_words, _shade, _shared, _spans
 from .schedule import _KINDS, _MODES, _SHAPES, Schedule, _code, _count
 from .suggest import zone_shares, zones
-from .views import _frame, _palette
+from .views import _frame, _palette, few_digits
+from .words import short
 
 # %% ../nbs/44_preview.ipynb #c008
 def _put(o, path, v):
@@ -104,7 +105,7 @@ _WIDE = '310px'
 
 def _literal(name, text):
     try: return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError): raise ValueError(f"{name}: {text!r} is no number, list or None") from None
+    except (ValueError, SyntaxError): raise ValueError(f"{name}: {short(text)} is no number, list or None") from None
 
 def _place_of_top(v): return _RATES.place(_top(v))
 
@@ -179,12 +180,12 @@ class SchedulePreview(FigureBox):
         n_iter:int|None=None # Batches of an epoch; None: those of `learn`, or of the last fit of `history`, or 100
     ):
         if isinstance(plan, Schedule): plan = Plan([Phase(plan, _EPOCHS if n_epoch is None else n_epoch)])
-        elif n_epoch is not None: raise ValueError(f"n_epoch={n_epoch!r} is for a schedule alone: a phase has its own")
+        elif n_epoch is not None: raise ValueError(f"n_epoch={short(n_epoch)} is for a schedule alone: a phase has its own")
         if isinstance(plan, Phase): plan = Plan([plan])
         _check_plan(plan)
         if learn is not None: _check_learner(learn)
         if history is not None: _check_history(history)
-        if not isinstance(curve, (LRCurve, GroupCurves, type(None))): raise TypeError(f"curve={curve!r}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`")
+        if not isinstance(curve, (LRCurve, GroupCurves, type(None))): raise TypeError(f"curve={short(curve)}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`")
         if n_iter is not None: _count('n_iter', n_iter)
         super().__init__()
         self.learn,self.curve,self.history,self._asked = learn,curve,history,n_iter
@@ -224,8 +225,8 @@ class SchedulePreview(FigureBox):
             v.for_groups(self._n)
         elif name=='phase':
             _count('phase', v, 0)
-            if v>=len(self.plan): raise ValueError(f"phase={v}: the plan has {len(self.plan)} phase{'s' if len(self.plan)>1 else ''}, 0 to {len(self.plan)-1}")
-        elif not isinstance(v, bool): raise TypeError(f"{name}={v!r}: expected True or False")
+            if v>=len(self.plan): raise ValueError(f"phase={short(v)}: the plan has {len(self.plan)} phase{'s' if len(self.plan)>1 else ''}, 0 to {len(self.plan)-1}")
+        elif not isinstance(v, bool): raise TypeError(f"{name}={short(v)}: expected True or False")
         return v
 
     @T.observe('plan')
@@ -282,7 +283,7 @@ class SchedulePreview(FigureBox):
         phase:Phase|None=None # After the chosen one; None: one like it
     ):
         "Add a phase after the chosen one, and choose it"
-        if phase is not None and not isinstance(phase, Phase): raise TypeError(f"phase={phase!r}: expected a Phase, such as Phase(one_cycle(1e-3), 3)")
+        if phase is not None and not isinstance(phase, Phase): raise TypeError(f"phase={short(phase)}: expected a Phase, such as Phase(one_cycle(1e-3), 3)")
         at = self.phase+1
         self._go(Plan([*self.plan[:at], replace(self.plan[self.phase], freeze_to=None, norm='as is', keep_state=False, reset_opt=False, name='') if phase is None else phase, *self.plan[at:]]))
         self.phase = at
@@ -508,7 +509,7 @@ class SchedulePreview(FigureBox):
     @staticmethod
     def _said_of(phase, path, k, turn):
         o = _get(phase, path)
-        return f'{k}={_lr_text(o.args[k])}'+(f', {turn}={o.args[turn]:g}' if turn else '')
+        return few_digits(f'{k}={_lr_text(o.args[k])}')+(f', {turn}={o.args[turn]:g}' if turn else '')
 
     def release(self, event):
         g = self._gesture

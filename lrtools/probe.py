@@ -15,11 +15,11 @@ from fastai.basics import Learner
 from fastai.callback.schedule import combined_cos
 
 from .compare import _before, _one
-from .curve import _is_number
+from .curve import _is_number, whole
 from .learner import check_together
-from .range_test import _info, _per_group, _ready, _seeds, _shown, _ticker, fit_rates, try_batch
+from .range_test import MOST, _info, _per_group, _ready, _seeds, _shown, _ticker, check_progress, fit_rates, try_batch
 from .runs import ProbeRuns, Run
-from .schedule import _check_lr, _count
+from .schedule import _check_lr
 from .snapshot import preserved
 from .words import short
 
@@ -36,9 +36,9 @@ def _rates(lrs):
     "`lrs` as a list of floats, slices of floats and tuples of floats"
     if _is_number(lrs) or isinstance(lrs, slice): lrs = [lrs]
     if isinstance(lrs, (str, bytes)) or not hasattr(lrs, '__len__') or (isinstance(lrs, np.ndarray) and not lrs.ndim) or not len(lrs):
-        raise TypeError(f"lrs={lrs!r}: expected a list of rates and slices, `[1e-3, slice(1e-5, 1e-3)]`")
+        raise TypeError(f"lrs={short(lrs)}: expected a list of rates and slices, `[1e-3, slice(1e-5, 1e-3)]`")
     for lr in lrs:
-        if not (_is_number(lr) or isinstance(lr, (slice, list, tuple))): raise TypeError(f"lrs holds {lr!r}: expected rates, slices, and lists with one rate per parameter group")
+        if not (_is_number(lr) or isinstance(lr, (slice, list, tuple))): raise TypeError(f"lrs holds {short(lr)}: expected rates, slices, and lists with one rate per parameter group")
         _check_lr(lr, 'lrs')
     num = lambda v: None if v is None else float(v)
     return [slice(num(lr.start), num(lr.stop)) if isinstance(lr, slice) else float(lr) if _is_number(lr) else tuple(map(float, lr)) for lr in lrs]
@@ -53,8 +53,9 @@ def probe(
     """Short one-cycle trainings at each of `lrs`, all from the present state of `learn`, each with its validation loss on at most 32 batches.
     The learner is left as it was, on every exit (see `preserved`). ValueError or TypeError for rates and counts that cannot be right."""
     lrs = _rates(lrs)
-    _count('num_it', num_it, 1)
-    _count('seeds', seeds, 1)
+    whole('num_it', num_it, 1, MOST)
+    whole('seeds', seeds, 1, MOST)
+    check_progress(progress)
     check_together(learn, plan=f'num_it={num_it}, seeds={seeds}, lrs={short(lrs)}')
     with preserved(learn) as snap:
         _ready(learn)

@@ -18,6 +18,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from .curve import VERSION, _is_number, _unpack, exact_lr
+from .words import short
 
 # %% ../nbs/05_schedule.ipynb #c005
 _KINDS = {}
@@ -140,11 +141,11 @@ def _check_lr(v, name, zero=False):
     "Refuse a rate (number, list or slice of numbers) that cannot be one"
     parts = [o for o in (v.start, v.stop) if o is not None] if isinstance(v, slice) else [v] if _is_number(v) else v
     if isinstance(parts, (str, bytes)) or not hasattr(parts, '__iter__') or getattr(parts, 'ndim', 1)==0 or (isinstance(v, slice) and v.stop is None):
-        raise TypeError(f"{name}={v!r}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
+        raise TypeError(f"{name}={short(v)}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
     zero = zero or not isinstance(v, slice) and any(_is_number(o) and o>0 for o in parts) # a group may stand still as long as one moves
     for o in parts:
-        if not _is_number(o): raise TypeError(f"{name}={v!r}: {o!r} is not a number")
-        if not math.isfinite(o) or o<0 or (o==0 and not zero): raise ValueError(f"{name}={v!r}: a rate here is {'0 or more' if zero else 'more than 0'}, and finite")
+        if not _is_number(o): raise TypeError(f"{name}={short(v)}: {short(o)} is not a number")
+        if not math.isfinite(o) or o<0 or (o==0 and not zero): raise ValueError(f"{name}={short(v)}: a rate here is {'0 or more' if zero else 'more than 0'}, and finite")
 
 def _rate(name, v, zero=False):
     "Rates `v` as an array of shape (1,) or (groups,)"
@@ -165,7 +166,7 @@ def _number(name, v, lo=None, hi=None, open_lo=False, open_hi=False):
     return float(v)
 
 def _count(name, v, lo=1):
-    if isinstance(v, bool) or not isinstance(v, (int, np.integer)): raise TypeError(f"{name}={v!r}: expected an int")
+    if isinstance(v, bool) or not isinstance(v, (int, np.integer)): raise TypeError(f"{name}={short(v)}: expected an int")
     if v<lo: raise ValueError(f"{name}={v}: expected at least {lo}")
     return int(v)
 

@@ -43,7 +43,7 @@ def _once(t):
 def _is_zero(t): return not (t.any() or (t.is_floating_point() and t.signbit().any())) # -0. is not 0.
 
 def _copy_tensor(t, maybe_zero=False):
-    if t.layout!=torch.strided: return partial(t.copy_, t.detach().clone())
+    if t.layout!=torch.strided or t.is_nested: return partial(t.copy_, t.detach().clone())
     data,leaf,rg = t.data,t.is_leaf,t.requires_grad
     grad = t.grad if leaf else None
     copy = None if maybe_zero and _is_zero(data) else _once(data).clone() # after a fit gradients are 0: no copy
@@ -180,13 +180,14 @@ def _copy_cell(c):
     def restore():
         if value is not _unset: c.cell_contents = again()
         elif _cell(c) is not _unset: del c.cell_contents
-    return [restore]
+    return restore
 
 def _copy_function(f):
     defaults = f.__defaults__
     def restore():
         if f.__defaults__ is not defaults: f.__defaults__ = defaults
-    return [restore] + ([_copy_dict(f.__kwdefaults__)] if f.__kwdefaults__ else [])
+    cells = [c for k,c in zip(f.__code__.co_freevars, f.__closure__ or ()) if k in _writes(f.__code__)]
+    return [restore, *map(_copy_cell, cells)] + ([_copy_dict(f.__kwdefaults__)] if f.__kwdefaults__ else [])
 
 def _codes(code):
     "`code` and the code inside it"
@@ -194,12 +195,17 @@ def _codes(code):
     for c in res: res += [k for k in c.co_consts if isinstance(k, CodeType)]
     return res
 
+_STORES = {dis.opmap[k] for k in ('STORE_GLOBAL', 'DELETE_GLOBAL', 'STORE_DEREF', 'DELETE_DEREF')}
+
+def _named(code, *ops): return {i.argval for c in _codes(code) for i in dis.get_instructions(c) if i.opname.startswith(ops)}
+
 @lru_cache(maxsize=10_000)
-def _global_names(code):
-    "Names of globals in the order of the code: those that it reads, and those that it writes"
-    steps = [i for c in _codes(code) for i in dis.get_instructions(c)]
-    reads = [i.argval for i in steps if i.opname in ('LOAD_GLOBAL', 'LOAD_NAME')]
-    return reads,[i.argval for i in steps if i.opname in ('STORE_GLOBAL', 'DELETE_GLOBAL')]
+def _reads(code): return _named(code, 'LOAD_GLOBAL', 'LOAD_NAME')
+
+@lru_cache(maxsize=10_000)
+def _writes(code):
+    "Names of globals, and of variables of a function around it, that `code` binds anew"
+    return _named(code, 'STORE_GLOBAL', 'DELETE_GLOBAL', 'STORE_DEREF', 'DELETE_DEREF') if any(_STORES.intersection(c.co_code[::2]) for c in _codes(code)) else set()
 
 def _copy_names(d, names):
     "Notes of some names of a module, whose other names are left alone"
@@ -212,7 +218,6 @@ def _copy_names(d, names):
             elif d.get(k, _unset) is not v: d[k] = v
     return restore
 
-_STORE = dis.opmap['STORE_GLOBAL']
 _code = FunctionType, BuiltinFunctionType, type, staticmethod, classmethod, property, ModuleType, MemberDescriptorType, GetSetDescriptorType
 
 def _copy_class(c):
@@ -228,7 +233,7 @@ def _copy_class(c):
     return restore
 
 # %% ../nbs/10_snapshot.ipynb #3e9f2584
-def _script_names(m): return re.findall(r'^  (\w+) : ', m._c.code, re.MULTILINE)
+def _script_names(m): return re.findall(r'^  (\w+) : (?!Final)', m._c.code, re.MULTILINE)
 
 def _script_values(m):
     values = {k:m._c.getattr(k) for k in _script_names(m)}
@@ -278,7 +283,7 @@ def _is_data(c): return hasattr(c, '__len__') and hasattr(c, '__getitem__') and 
 # %% ../nbs/10_snapshot.ipynb #3b76b975
 _logs = 'lrs','losses','iters','values' # of the recorder: long lists whose items do not change
 
-def _no_atoms(os): return [o for o in os if not isinstance(o, _atoms)]
+def _no_atoms(os): return [o for o in os if not issubclass(type(o), _atoms)]
 
 def _tensor_parts(t):
     hooks = [h for d in (t._backward_hooks, t._post_accumulate_grad_hooks) if d for h in d.values()]
@@ -294,30 +299,32 @@ def _object_parts(o):
 
 def _is_mine(v):
     "Whether a global is worth a visit"
-    if isinstance(v, (FunctionType, type, ModuleType)): return not _installed(v.__name__.partition('.')[0] if isinstance(v, ModuleType) else _package(v))
-    return not isinstance(v, (*_atoms, BuiltinFunctionType))
+    if type(v) is ModuleType: return not _installed(v.__name__.partition('.')[0])
+    if issubclass(type(v), (FunctionType, type)): return not _installed(_package(v))
+    return not issubclass(type(v), (*_atoms, BuiltinFunctionType))
 
 def _function_globals(f):
-    "`(dict, names)` of globals that `f` uses: of its own module, and of other modules of the user"
+    "`(dict, names, bound)` of the globals that `f` uses, and of them those that it may bind: of its own module, and of other modules of the user"
     if _installed(_package(f)): return []
     names = {n for c in _codes(f.__code__) for n in c.co_names}
-    seen = {n for n in names & f.__globals__.keys() if _is_mine(f.__globals__[n])}
-    if not seen and not any(_STORE in c.co_code[::2] for c in _codes(f.__code__)): return []
-    reads,writes = _global_names(f.__code__)
-    modules = [vars(v) for n in seen.intersection(reads) if isinstance(v := f.__globals__[n], ModuleType)]
-    return [(f.__globals__, {*seen.intersection(reads), *writes}), *((d, names & d.keys()) for d in modules)]
+    mine = {n for n in names & f.__globals__.keys() if _is_mine(f.__globals__[n])}
+    reads = mine and mine & _reads(f.__code__)
+    modules = [vars(v) for n in reads if isinstance(v := f.__globals__[n], ModuleType)]
+    return [(f.__globals__, reads, _writes(f.__code__) & names), *((d, names & d.keys(), names & d.keys()) for d in modules)]
 
-def _function_notes(f): return _copy_function(f) + [_copy_names(d, names) for d,names in _function_globals(f)]
+def _function_notes(f):
+    found = [(d, bound|{n for n in names if type(d[n]) in _moving}) for d,names,bound in _function_globals(f)]
+    return _copy_function(f) + [_copy_names(d, names) for d,names in found if names]
 
 def _function_parts(f):
-    named = [d[n] for d,names in _function_globals(f) for n in names if n in d]
+    named = [d[n] for d,names,_ in _function_globals(f) for n in names]
     return [*(f.__closure__ or ()), *(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values(), *(v for v in named if _is_mine(v) and not isinstance(v, ModuleType))]
 
 def _module_rngs(c):
     "Generators that are globals of the module in which a class was made"
     module = sys.modules.get(getattr(c, '__module__', None))
     if module is None or _package(c) in _outside|_known: return []
-    return [v for v in list(vars(module).values()) if type(v) not in _code and isinstance(v, _rngs)]
+    return [v for v in list(vars(module).values()) if type(v) not in _code and issubclass(type(v), _rngs)]
 
 def _dispatch_parts(o):
     "Functions of a method of a fastai transform, which are dispatched by type"
@@ -346,7 +353,7 @@ _kinds = [
     (_rngs, _copy_rng, lambda o: [o.bit_generator] if isinstance(o, np.random.Generator) else []),
     (np.ndarray, _copy_array, lambda o: _no_atoms(o.ravel().tolist()) if o.dtype==object else []),
     (FunctionType, _function_notes, _function_parts),
-    (CellType, _copy_cell, lambda o: [] if _cell(o) is _unset else [_cell(o)]),
+    (CellType, lambda o: [_copy_cell(o)] if type(_cell(o)) in _moving else [], lambda o: [] if _cell(o) is _unset else [_cell(o)]),
     (MethodType, _none, lambda o: [o.__self__, o.__func__]),
     ((BuiltinFunctionType, MethodWrapperType), _none, lambda o: [] if isinstance(o.__self__, ModuleType) else [o.__self__]),
     (partial, _none, lambda o: [o.func, *o.args, *o.keywords.values()]),
@@ -421,18 +428,23 @@ class _Walk:
         return 'quest' if _is_data(cls) else 'far'
 
     def visit(self, o, far):
-        place,notes,parts = self.kind(type(o))
+        kind = type(o)
+        place,notes,parts = self.kind(kind)
         if id(o) in self.seen or notes is _none and parts is _none: return
         if place=='quest' or id(o) in self.data: return self.quest.append(o)
         if place is None: return
-        if far and isinstance(o, Learner): return self.near.append(o.model)
+        if far and issubclass(kind, Learner): return self.near.append(o.model)
         if far and not self._fits(o): return
+        try: mine,inside = notes(o),[] if far and _many(o, _far_items) else parts(o)
+        except Exception:
+            if far: return # of a kind that cannot be read
+            raise
         self.seen[id(o)] = o
-        self.undo += notes(o)
-        to = self.far if place=='far' or far and not isinstance(o, _whole) else self.near
-        if not (far and _many(o, _far_items)): to += parts(o)
-        if isinstance(o, (DataLoader, torch.utils.data.DataLoader)): self.quest.append(vars(o).get('dataset'))
-        if not isinstance(o, type): self.far.append(type(o))
+        self.undo += mine
+        to = self.far if place=='far' or far and not issubclass(kind, _whole) else self.near
+        to += inside
+        if issubclass(kind, (DataLoader, torch.utils.data.DataLoader)): self.quest.append(vars(o).get('dataset'))
+        if not issubclass(kind, type): self.far.append(kind)
 
     def _fits(self, o):
         "Whether a tensor or array that was reached from a function is small enough, or a weight"
@@ -443,23 +455,24 @@ class _Walk:
 
     def seek(self, o):
         "Note `o` if it is a generator, or look into it for generators"
-        if id(o) in self.seen or id(o) in self.sought or isinstance(o, (torch.Tensor, np.ndarray, Learner)): return
+        if id(o) in self.seen or id(o) in self.sought or issubclass(type(o), (torch.Tensor, np.ndarray, Learner)): return
         place,notes,parts = self.kind(type(o))
         if place is None or _many(o, _quest_items): return
         self.sought[id(o)] = o
-        if isinstance(o, _rngs): return self.visit(o, True)
-        self.quest += [*parts(o), type(o)]
+        if issubclass(type(o), _rngs): return self.visit(o, True)
+        try: self.quest += [*parts(o), type(o)]
+        except Exception: pass # of a kind that cannot be read
 
-def _many(o, n): return isinstance(o, (dict, list, tuple, set, frozenset, deque)) and len(o)>n
+def _many(o, n): return issubclass(type(o), (dict, list, tuple, set, frozenset, deque)) and len(o)>n
 
 def _walk(roots, packages, skip=()):
     "Functions that restore every mutable object reachable from `roots` but not those to `skip`, and those objects"
-    collects = gc.isenabled()
-    try:
+    with _interrupt_later():
+        collects = gc.isenabled()
         gc.disable() # it would look at every note, again and again
-        return _Walk(packages, _datasets(roots), skip).run(roots)
-    finally:
-        if collects: gc.enable()
+        try: return _Walk(packages, _datasets(roots), skip).run(roots)
+        finally:
+            if collects: gc.enable()
 
 # %% ../nbs/10_snapshot.ipynb #c010
 def _copy_globals(cuda=False):
@@ -523,7 +536,7 @@ class Snapshot:
         _check(learn)
         if not isinstance(name, str): raise TypeError(f"name={name!r}: expected a text")
         self.name,self.date = name,datetime.now().astimezone().isoformat(timespec='seconds')
-        with torch.no_grad(): self._undo,seen = _walk([learn], _packages(learn))
+        with _interrupt_later(), torch.no_grad(): self._undo,seen = _walk([learn], _packages(learn))
         self.learn,self._global = learn,_copy_globals(_on_cuda(learn))
         self._loaders = {o:None for o in seen.values() if isinstance(o, torch.utils.data.DataLoader)}
 

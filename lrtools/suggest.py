@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .curve import Divergence, LRCurve, _is_number, exact_lr, fmt_lr
+from .curve import Divergence, LRCurve, _array, _is_number, exact_lr, fmt_lr, whole
+from .words import short
 
 # %% ../nbs/02_suggest.ipynb #c006
 def valley_rule(
@@ -76,6 +77,7 @@ def fastai_rules(
     curve:LRCurve # Of `lr_range_test`
 )->dict: # For each rule the rates it suggests, one per sweep (NaN where it has no answer)
     "What fastai's four rules say about each sweep of `curve`"
+    _check_curve(curve)
     def answer(rule, lrs, losses):
         try: return rule(lrs, losses)
         except (ValueError, IndexError): return math.nan
@@ -118,7 +120,7 @@ class Landmarks:
 
 # %% ../nbs/02_suggest.ipynb #c012
 def _check_curve(curve):
-    if not isinstance(curve, LRCurve): raise TypeError(f"expected an `LRCurve`, got a {type(curve).__name__}; of `GroupCurves` take one: `curves[0]`")
+    if not isinstance(curve, LRCurve): raise TypeError(f"curve is a {type(curve).__name__}: expected an `LRCurve`; of `GroupCurves` take one, `curves[0]`")
 
 def _xy(curve):
     "log10 rate and finite loss of each sweep that has any. The first points of a linear sweep stand too far apart on this axis (or at 0): they are left out"
@@ -178,6 +180,7 @@ def landmarks(
 )->Landmarks:
     "The trend of `curve` and where it turns. Raises ValueError for a curve with fewer than five finite losses"
     _check_curve(curve)
+    whole('n', n, 5, 10**6)
     xy = _xy(curve)
     n_points = sum(len(x) for x,_ in xy)
     if n_points<5: raise ValueError(f"the curve has {n_points} finite losses: too few to read anything from")
@@ -283,6 +286,7 @@ def _trouble(m):
 def _ranges(m, curve, lr):
     "Both rules of thumb, as far as the curve shows what they need"
     res,rise,first = {},_trouble(m),np.array(curve.start_lr)
+    if curve.swept and not first.all(): return res # a slice would move the groups that stood still
     if lr is not None: res['before unfreezing'] = slice(None, lr) if len({*first})==1 or not first[-1] else slice(float(lr*first[0]/first[-1]), lr)
     if rise and rise/100>m.lrs[0]:
         top = min(rise/10, lr or rise)
@@ -385,7 +389,8 @@ def zone_shares(
     lrs # Rates of the steps of a training, those of group `curve.group`; an array
 )->dict: # Name of a zone, 'below the test' or 'above the test': share of the steps
     "Which share of the steps of a training lies in each zone of `curve`; zones without steps are left out. ValueError where there are no steps"
-    lrs,zs = np.asarray(lrs, float).ravel(),zones(curve)
+    zs = zones(curve)
+    lrs = _array('lrs', np.ravel(lrs) if isinstance(lrs, np.ndarray) else lrs, 1)
     if not lrs.size: raise ValueError("lrs is empty: expected the rate of each step")
     if not zs: return {}
     names,ends = ['below the test', *zs, 'above the test'],[list(zs.values())[0][0]*(1-1e-9), *(b for _,b in zs.values())]
@@ -396,8 +401,8 @@ def zone_shares(
 def _check_rate(lr):
     "The rate to judge: `lr`, or the highest one of a slice"
     r = lr.stop if isinstance(lr, slice) else lr
-    if not _is_number(r): raise TypeError(f"lr={lr!r}: expected a rate or slice(lowest, highest)")
-    if not (math.isfinite(r) and r>0): raise ValueError(f"lr={lr!r}: a rate is more than 0, and finite")
+    if not _is_number(r): raise TypeError(f"lr={short(lr)}: expected a rate or slice(lowest, highest)")
+    if not (math.isfinite(r) and r>0): raise ValueError(f"lr={short(lr)}: a rate is more than 0, and finite")
     return float(r)
 
 def classify(

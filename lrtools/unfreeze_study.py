@@ -101,7 +101,7 @@ def _arms(lrs, sched, n_epoch, memory=True, norm=True, asked=()):
     n,base = len(lrs),_schedule(sched, lrs)
     plans,out = _plans(base, n, n_epoch),_left_out(base, n, memory, norm)
     odd = [k for k in asked if k not in plans]
-    if odd: raise ValueError(cut(f"arms holds {quoted(odd)}: expected some of {quoted(plans)}"))
+    if odd: raise ValueError(cut(f"arms={short(list(asked))}: {short(odd[0], 40)} is none of {quoted(plans)}"))
     return {k:v for k,v in plans.items() if k not in out or k in asked},[f'{k!r} is left out: {why}' for k,why in out.items() if k not in asked]
 
 # %% ../nbs/32_unfreeze_study.ipynb #47b9ecfb
@@ -148,7 +148,7 @@ def unfreeze_study(
     lrs = _per_group(lr, n, 'lr')
     if not any(lrs): raise ValueError(f"lr={short(lr)}: all rates are 0, and nothing would learn")
     plans,notes = _arms(lrs, sched, n_epoch, memory, _moving(report, 'train')!=_moving(report, 'eval'), names)
-    plans,notes = ({k:v for k,v in plans.items() if k in names or k=='as asked'},[]) if names else (plans|more, notes)
+    plans = {k:v for k,v in plans.items() if k in names or k=='as asked'} if names else plans|more
     if report.freeze_to==0: notes.append('Nothing was frozen to begin with: arms that unfreeze change little.')
     first = min(n_epoch*len(learn.dls.train), 100)
     at = sorted({int(v) for v in np.geomspace(1, first, 6).round()})
@@ -196,6 +196,7 @@ def unfreeze_at_once_study(
     _count('n_epoch', n_epoch)
     if not _is_number(lr): raise TypeError(f"lr={short(lr)}: expected one rate, that of the head")
     _check_lr(lr, 'lr')
+    lr = float(lr)
     n = len(freeze_report(learn).groups)
     if n<2: raise ValueError(f"learn has {n} parameter group{'s'*(n!=1)}: without two there is nothing to unfreeze; give it a splitter")
     arms,notes = _orders(n, lr, n_epoch)

@@ -1,13 +1,16 @@
 "`probe`: real short trainings, the learner put back, what it says of them true"
 import math
+from functools import partial
 
-import numpy as np, pytest
-from fastai.basics import Callback, CancelFitException
+import numpy as np, pytest, torch
+from fastai.basics import Callback, CancelFitException, Optimizer, OptimWrapper, RMSProp, SGD, sgd_step
 
-from learners import CONFIGS, Boom, boom, fault, plain
+from learners import CONFIGS, Boom, boom, deep, fault, plain, quiet
+from lrtools.all import Phase, fit_plan, lr_range_test, one_cycle
 from lrtools.probe import probe
 from lrtools.runs import ProbeRuns, Run
 from lrtools.curve import Sweep
+from lrtools.suggest import fmt_range
 from state import changes, state, writes
 from test_faults import build
 
@@ -84,3 +87,36 @@ def test_a_frozen_model_is_refused(tmp_path):
     learn = plain(tmp_path)
     for p in learn.model.parameters(): p.requires_grad_(False)
     with pytest.raises(ValueError, match='trainable'): probe(learn, [1e-3])
+
+# ---------------------------------------------------------------- hypers that an optimizer may lack
+
+TORCHS = 'Adagrad','Adadelta','RMSprop','Rprop','ASGD','Adamax','NAdam','Adafactor','SGD'
+OPTS = {k: partial(OptimWrapper, opt=getattr(torch.optim, k)) for k in TORCHS if hasattr(torch.optim, k)} | dict(own_sgd=SGD, own_rmsprop=RMSProp, bare=partial(Optimizer, cbs=[sgd_step]))
+
+@pytest.mark.parametrize('trained', [False, True])
+@pytest.mark.parametrize('name', OPTS)
+def test_optimizers_without_a_momentum(tmp_path, name, trained):
+    "Those that have none, and those whose memory was made without one"
+    learn = plain(tmp_path, opt_func=OPTS[name])
+    if trained: quiet(learn, 1, 1e-4)
+    p = probe(learn, [1e-4], num_it=3, progress=False)
+    assert p.best==1e-4 and len(lr_range_test(learn, num_it=4, end_lr=1e-3, stop_div=None, progress=False))==4
+    with learn.no_bar(), learn.no_logging(): assert fit_plan(learn, Phase(one_cycle(1e-4), 1)).n_steps
+
+def test_lbfgs_is_refused_with_the_way_out(tmp_path):
+    learn = plain(tmp_path, opt_func=partial(OptimWrapper, opt=torch.optim.LBFGS), splitter=lambda m: list(m.parameters()))
+    for f in (lambda: probe(learn, [1e-3], progress=False), lambda: lr_range_test(learn, progress=False), lambda: fit_plan(learn, Phase(one_cycle(1e-3), 1))):
+        with pytest.raises(ValueError, match='closure'): f()
+
+# ---------------------------------------------------------------- groups that stand still
+
+@pytest.mark.parametrize('rates', [[0.,0.,1e-2], [1e-2,0,0], [0,1e-2,0.], [0,1e-3,1e-2]], ids=str)
+def test_a_group_of_rate_0_stands_still(tmp_path, rates):
+    p = probe(deep(tmp_path, 3), [rates], num_it=4, progress=False)
+    lrs = p.runs[0].sweep.lrs
+    assert [bool(c.any()) for c in lrs.T]==[r>0 for r in rates] and math.isfinite(p.runs[0].valid)
+    assert ProbeRuns.from_json(p.to_json())==p and fmt_range(list(rates)) in p._repr_markdown_()
+
+def test_rates_of_0_for_all_groups_are_refused(tmp_path):
+    for lrs in ([[0.,0.,0.]], [0.], [[0.]], [slice(0., 0.)]):
+        with pytest.raises(ValueError, match='lrs'): probe(deep(tmp_path, 3), lrs, num_it=3, progress=False)

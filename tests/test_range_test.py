@@ -10,7 +10,8 @@ from fastai.callback.schedule import ParamScheduler, SchedCos
 from fastai.callback.tracker import TerminateOnNaNCallback
 from fastai.callback.training import GradientAccumulation, ShortEpochCallback
 
-from learners import Boom, Kept, accumulating, adamw, clipping, fault, frozen, mixup, one_batch, plain, scaled, tabular, text, torch_loader, trackers
+from learners import Boom, Kept, accumulating, adamw, clipping, deep, fault, frozen, mixup, one_batch, plain, scaled, tabular, text, torch_loader, trackers
+from lrtools.all import LRPicker, classify, constant, exponential, figure_of, landmarks, one_cycle, suggest, unfreeze_study, zones
 from lrtools.curve import GroupCurves, LRCurve
 from lrtools.range_test import lr_range_test
 
@@ -316,3 +317,45 @@ def test_no_output(tmp_path, capsys):
     learn.logger = print
     run(learn)
     assert capsys.readouterr().out==''
+
+# ---------------------------------------------------------------- groups that stand still
+
+STILL = [([0,0,1e-7], [0,0,10]), ([1e-7,0,0], [10,0,0]), ([0,1e-6,0], [0,1.,0]), ([1e-7,0,1e-5], [1e-1,0,10])]
+@pytest.mark.parametrize('mode', ['exp', 'linear'])
+@pytest.mark.parametrize('start,end', STILL, ids=str)
+def test_groups_of_rate_0_stand_still(tmp_path, start, end, mode):
+    "The curve speaks of a group that moves, and all that reads curves copes"
+    learn = deep(tmp_path, 3)
+    before = [p.detach().clone() for p in learn.model.parameters()]
+    with np.errstate(all='raise'):
+        c = lr_range_test(learn, start, end, num_it=40, stop_div=None, mode=mode, progress=False)
+        moving = [g for g in range(3) if end[g]]
+        assert list(c.swept)==moving and c.group==moving[-1] and (c.lrs>0).all()
+        assert (c.group_lrs[:,[g for g in range(3) if not end[g]]]==0).all()
+        assert c.group_lrs[-1].tolist()==pytest.approx(end)
+        assert LRCurve.from_json(c.to_json())==c and c._repr_markdown_()
+        s = suggest(c)
+        assert s.ranges=={} and landmarks(c).lrs[0]>0 and classify(c, 1e-3).sentence and isinstance(zones(c), dict) and figure_of(c)
+    picker = LRPicker(c)
+    picker.lr = 1e-3
+    assert picker.code
+    assert all(map(torch.equal, before, learn.model.parameters()))
+
+@pytest.mark.parametrize('kw,says', [(dict(start_lr=[0,0,1e-7], end_lr=[1,0,10]), 'begins over 0'), (dict(start_lr=[0,0,0], end_lr=[0,0,10]), 'start_lr'), (dict(start_lr=[0,0,1e-7], end_lr=[0,0,10], groups=0), 'nothing is swept'),
+                                     (dict(start_lr=[0,0,1e-7], end_lr=[0,0,10], groups='each'), 'nothing is swept'), (dict(start_lr=[0,0,1e-7], end_lr=[0,0,1e-8]), 'not below')], ids=str)
+def test_rates_of_0_that_cannot_be(tmp_path, kw, says):
+    with pytest.raises(ValueError, match=says): lr_range_test(deep(tmp_path, 3), progress=False, **kw)
+
+def test_schedules_of_groups_that_stand_still(tmp_path):
+    y = one_cycle([0.,0.,1e-2])(np.linspace(0, 1, 9))
+    assert (y[:,:2]==0).all() and y[:,2].max()==pytest.approx(1e-2, rel=.1)
+    with pytest.raises(ValueError, match='lr_end'): exponential([0., 1e-3], 1e-4)
+
+@pytest.mark.parametrize('sched', [constant, one_cycle])
+def test_a_study_of_groups_that_stand_still(tmp_path, sched):
+    learn = deep(tmp_path, 3)
+    learn.freeze()
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-3)
+    study = unfreeze_study(learn, [0.,0.,1e-2], sched=sched, seeds=(0,), arms=['as asked', 'warm-up'] if sched is constant else ['as asked'], progress=False)
+    assert not any(r.error for r in study.runs)
+    assert all((r.history.lrs[:,:2]==0).all() for r in study.runs['as asked'])
