@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from .curve import VERSION, _ByJson, Sweep, _fields, _num, _unpack
 from .suggest import fmt_range
-from .words import md_table
+from .words import Md, md_table
 
 # %% ../nbs/03_runs.ipynb #c005
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def probe_table(
     runs:ProbeRuns # Of `probe`
 )->tuple: # (head, rows), lists of texts
     "What became of each rate, as the cells of a table"
-    return ['lr', f'valid loss after {runs.num_it} steps', f'change from {runs.valid0:.3g}'],[[fmt_range(rs[0].lr), *_row(rs, runs.valid0)] for rs in runs.groups]
+    return ['lr', f'valid loss after {runs.num_it} steps', f'change from {runs.valid0:.3g}'],[[Md(fmt_range(rs[0].lr)), *_row(rs, runs.valid0)] for rs in runs.groups] # rates are numbers
 
 @patch
 def _repr_markdown_(self:ProbeRuns): return md_table(*probe_table(self))
