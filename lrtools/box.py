@@ -129,6 +129,7 @@ _CSS = '''
 .lrtools .jupyter-matplotlib-canvas-div:focus-visible { outline: 2px solid #0072B2; }
 [data-jp-theme-light="false"] .lrtools-figure, .vscode-dark .lrtools-figure, html[theme="dark"] .lrtools-figure { filter: invert(.93) hue-rotate(180deg); }
 .lrtools button { min-height: 30px; }
+.lrtools-unset .noUi-handle, .lrtools-unset .noUi-connect { opacity: .3; }
 .lrtools .noUi-handle::before { content: ""; position: absolute; inset: -12px; width: auto; height: auto; background: none; }
 @media (pointer: coarse) { .lrtools button, .lrtools input, .lrtools select { min-height: 44px; } }
 .lrtools .widget-html-content { line-height: 1.45; white-space: normal; overflow-wrap: anywhere; }

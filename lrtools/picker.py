@@ -8,7 +8,7 @@ Docs: https://lrtools.github.io/lrtools/picker.html.md"""
 __all__ = ['LRPicker']
 
 # %% ../nbs/41_picker.ipynb #c002
-import math, time
+import math, re, time
 from contextlib import contextmanager
 from functools import partial
 from html import escape
@@ -62,6 +62,10 @@ def _span(a, b):
     return a if a==b else slice(min(a, b), max(a, b))
 
 # %% ../nbs/41_picker.ipynb #c008
+def _code_in_html(text):
+    "A sentence for a page; what is between backticks is code"
+    return re.sub(r'`([^`]+)`', r'<code>\1</code>', escape(text))
+
 def _code_html(code):
     "The line of code, in few digits, with a button that copies it with all of them; one click on the line selects it"
     if not code: return '<code>choose a rate first</code>'
@@ -91,6 +95,7 @@ def _table_html(runs):
 
 # %% ../nbs/41_picker.ipynb #c010
 _HINT = 'Click the plot for one rate, drag for a range, press a suggestion to take it. Arrow keys nudge, with Shift further.'
+_HINT_GROUP = 'Click the plot for the rate of this group, or drag to it; press a suggestion to take it. Arrow keys nudge, with Shift further.'
 _HINT_STILL = 'Choose with the slider, the fields or a suggestion.'
 _SNAP,_IDLE = 16,4 # CSS pixels: from a handle that is meant, and of a press that is no drag
 _NUDGE,_FAR = 1/20,1/4 # decades
@@ -435,7 +440,7 @@ class LRPicker(FigureBox):
         if taken:
             who,_,lo,hi = taken
             text += f' Suggested by {who}' + (f'; with other batch orders it would lie between {fmt_lr(lo)} and {fmt_lr(hi)}.' if lo and hi>lo else '.')
-        self._sentence_box.value = f'<b>{escape(name)}</b> {"· " if name else ""}{escape(text)}'
+        self._sentence_box.value = f'<b>{escape(name)}</b> {"· " if name else ""}{_code_in_html(text)}'
         self._code_box.value = _code_html(self._code())
 
     # controls
@@ -443,8 +448,8 @@ class LRPicker(FigureBox):
         "Widgets above and below the figure"
         html,row,button = self.html,self.row,self.button
         wide = dict(description_width='auto')
-        self._hint = _HINT
-        self._readout,self._sentence_box,self._code_box = html('readout', value=_HINT),html('sentence'),html('code')
+        self._hint = _HINT_GROUP if self._grouped else _HINT
+        self._readout,self._sentence_box,self._code_box = html('readout', value=self._hint),html('sentence'),html('code')
         self._readout.layout.min_height,self._sentence_box.layout.min_height = '24px','66px'
         self._tabs = None if len(self._curves)==1 else W.ToggleButtons(options=[(f'group {c.group}', i) for i,c in enumerate(self._curves)], description='Shown', style=dict(button_width='auto', **wide))
         log = dict(description='rate', readout=False, continuous_update=False, # else it answers each handle that it is told; the page's script sends what the hand does
@@ -481,6 +486,7 @@ class LRPicker(FigureBox):
                 ends = np.clip(100*np.log10(_ends(choice)), a, b) if choice else np.full(2, (a+b)/2)
                 self._at = ends.round().astype(int)[int(self._grouped):].tolist()
                 self._slider.value = self._at[0] if self._grouped else self._at
+            (self._slider.remove_class if choice else self._slider.add_class)('lrtools-unset') # its handles are somewhere, though nothing is chosen
             self._high.value = exact_lr(_ends(choice)[1]) if choice else ''
             if self._low is not None: self._low.value = '' if not isinstance(choice, slice) else _TENTH if choice.start is None else exact_lr(choice.start)
             self._undo.disabled,self._redo.disabled = not self._past,not self._future

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from .curve import VERSION, _ByJson, Sweep, _fields, _is_number, _num, _unpack, check_size, check_text, listed, reading, whole
 from .suggest import fmt_range
-from .words import md_table, short
+from .words import Md, md_table, short
 
 # %% ../nbs/03_runs.ipynb #c005
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def probe_table(
     runs:ProbeRuns # Of `probe`
 )->tuple: # (head, rows), lists of texts
     "What became of each rate, as the cells of a table"
-    return ['lr', f'valid loss after {runs.num_it} steps', f'change from {runs.valid0:.3g}'],[[fmt_range(rs[0].lr), *_row(rs, runs.valid0)] for rs in runs.groups]
+    return ['lr', f'valid loss after {runs.num_it} steps', f'change from {runs.valid0:.3g}'],[[Md(fmt_range(rs[0].lr)), *_row(rs, runs.valid0)] for rs in runs.groups] # rates are numbers
 
 @patch
 def _repr_markdown_(self:ProbeRuns): return md_table(*probe_table(self))

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from names import NAMES
+from names import DRAWN
 from lrtools.group_views import figure_of_groups, groups_height, plot_groups
 from lrtools.groups import FreezeReport, Layer, Norm, ParamGroup, ParamRecord, frozen_to
 
@@ -62,7 +62,7 @@ def test_wrong_arguments():
 
 def test_figure_of_its_own(): assert figure_of_groups(REPORTS['deep'], unfolded=0).get_figheight()>figure_of_groups(REPORTS['deep']).get_figheight()
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', DRAWN)
 def test_a_name_of_a_module_is_drawn_as_it_is_whatever_it_holds(name):
     report = FreezeReport([group(0, layer(name, (4,4)), layer(name+'.1', (9,4), on=False)), group(1, layer('1', (3,)))])
     for after in (None, frozen_to(report, 1)):

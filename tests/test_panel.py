@@ -9,7 +9,7 @@ from fastai.basics import L, params
 
 from front import Front, answer, click, fresh, pick, send
 from learners import CONFIGS, deep, quiet
-from names import NAMES
+from names import DRAWN
 from state import changes, state
 from lrtools import box
 from lrtools.freezing import freeze_report, freeze_to, preflight, preview_freeze
@@ -359,7 +359,7 @@ def test_a_panel_is_not_changed_by_being_shown_whatever_its_rates(lr, tmp_path):
     for width in ('720', '480'): send(p._width, value=width); answer(p)
     assert (p.lr,p.freeze_to,p.code,p._chosen)==before and p._apply.disabled and p._undo.disabled and not p._error.value
 
-@pytest.mark.parametrize('name', NAMES[::3])
+@pytest.mark.parametrize('name', DRAWN[::2])
 def test_a_name_of_a_module_is_shown_as_it_is_whatever_it_holds(name, tmp_path):
     from torch import nn
     learn = deep(tmp_path, 2)

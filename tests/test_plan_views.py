@@ -6,7 +6,7 @@ import numpy as np, pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from names import NAMES, check_table
+from names import DRAWN, NAMES, check_table
 from pictures import drawn
 from lrtools.history import FitRecord, LRHistory
 from lrtools.plan import Phase, Plan, fine_tune_plan, gradual_unfreeze_plan, lesson2_plan
@@ -116,12 +116,12 @@ def a_fit(name, n=6):
     for k in range(n): f.add(k, 2.-k/n, [dict(lr=1e-3, mom=.9), dict(lr=1e-2, mom=.9)])
     return f
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', DRAWN)
 def test_a_name_of_a_phase_is_drawn_as_it_is_whatever_it_holds(name):
     plan = Plan([Phase(one_cycle(slice(1e-4, 1e-2)), 3, name=name), Phase(one_cycle(1e-3), 1, freeze_to=0, name=name)])
     history = LRHistory([a_fit(name), a_fit('other'), a_fit(name)])
     for draw in (lambda ax: plot_plan(plan, ax, moms=True), lambda ax: plot_history(history, ax), lambda ax: plot_losses(history, ax)):
-        ax = Figure(figsize=(40, 3)).add_subplot()
+        ax = Figure(figsize=(12, 3)).add_subplot()
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='Glyph')
             draw(ax); png(ax.figure)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from front import Front, answer, click, fresh, pick, send
 from learners import CONFIGS, deep, quiet
-from names import NAMES
+from names import DRAWN
 from state import changes, state
 from lrtools import box
 from lrtools.continuation import jump
@@ -573,7 +573,7 @@ def test_closing_lets_go():
 
 # ---------------------------------------------------------------- names, digits, groups that stand still, and what is no argument
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', DRAWN)
 def test_a_name_of_a_phase_is_shown_as_it_is_whatever_it_holds(name):
     p = SchedulePreview(Plan([Phase(one_cycle(1e-3), 30, name=name), Phase(constant(1e-3), 1)]))
     with warnings.catch_warnings():
