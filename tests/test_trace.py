@@ -1,5 +1,5 @@
 "State of every kind, wherever a learner can reach it: what a range test moves is moved back"
-import argparse, array, collections, functools, io, itertools, queue, random, signal, sys, threading, types, warnings, weakref
+import argparse, array, collections, functools, gc, io, itertools, queue, random, signal, sys, threading, types, warnings, weakref
 from functools import partial, wraps
 
 import numpy as np
@@ -697,3 +697,35 @@ def test_ctrl_c_at_each_line(way, error):
         assert signal.getsignal(signal.SIGINT) is old, n
         assert changes(before, state(learn))==[], n
     assert n>40
+
+def test_ctrl_c_works_after_a_block_that_another_thread_ended():
+    learn,old = make(),signal.getsignal(signal.SIGINT)
+    block = preserved(learn)
+    block.__enter__()
+    t = threading.Thread(target=block.__exit__, args=(None, None, None))
+    t.start()
+    t.join()
+    try:
+        with pytest.raises(KeyboardInterrupt): signal.raise_signal(signal.SIGINT)
+    finally: signal.signal(signal.SIGINT, old)
+
+def test_ctrl_c_in_the_block_stops_it_at_once():
+    "Each time: the first may be caught by the block itself"
+    learn,went_on = make(),[]
+    with pytest.raises(KeyboardInterrupt):
+        with preserved(learn):
+            try: signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt: went_on.append(1)
+            signal.raise_signal(signal.SIGINT)
+            went_on.append(2)
+    assert went_on==[1]
+
+def test_a_snapshot_is_freed_with_its_block():
+    learn = make()
+    block = preserved(learn)
+    with block as snap: kept = weakref.ref(snap)
+    gc.disable() # no cycle holds it
+    try:
+        del snap
+        assert kept() is None
+    finally: gc.enable()
