@@ -479,6 +479,12 @@ def _said_norm(a, b):
         if found: yield f"{' and '.join(dict.fromkeys(_family(m.kind) for ms in found.values() for m in ms))} statistics of {_only(len(a.groups), found)} {verb}"
     yield from _said_buffers(a, b)
 
+def _buffer_verb(old, new, frozen):
+    "What buffers do that moved before, or did not, in a layer that is frozen now, or is not"
+    if new and not old: return 'start to move'
+    if old and not new: return 'stop moving'
+    return 'go on moving, though it is frozen' if new and frozen else ''
+
 def _said_buffers(a, b):
     "Sentences on buffers that start to move, stop, or go on in layers that are frozen now"
     found = {}
@@ -486,7 +492,7 @@ def _said_buffers(a, b):
         was = {l.name:l.moving for l in g.layers}
         for m in h.layers:
             old,frozen = was.get(m.name, ()),h.is_frozen and not g.is_frozen
-            verb = 'start to move' if m.moving and not old else 'stop moving' if old and not m.moving else 'go on moving, though it is frozen' if m.moving and frozen else ''
+            verb = _buffer_verb(old, m.moving, frozen)
             if verb: found.setdefault(verb, {}).setdefault(g.index, []).extend(m.buffers)
     for verb,by in found.items():
         names = [*dict.fromkeys(k for ks in by.values() for k in ks)]
