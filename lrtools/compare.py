@@ -144,7 +144,8 @@ def _interrupted(n, total, folder, put_back):
     "What is kept after Ctrl-C, and how to go on"
     back = ' learn is as it was.' if put_back else ''
     have = f"{n} of {plural(total, 'run')} {'has' if n==1 else 'have'} finished"
-    if folder is None: return f"Interrupted: {have}, and none is kept.{back} With `folder='runs'` each run is kept as it finishes, and the same call goes on from there."
+    way = "With `folder='runs'` each run is kept as it finishes, and the same call goes on from there."
+    if folder is None: return f'Interrupted: {have}, and none is kept.{back} {way}'
     return cut(f"Interrupted: {have}, kept in {short(str(folder))}.{back} The same call goes on from there.")
 
 # %% ../nbs/30_compare.ipynb #c007
@@ -316,7 +317,8 @@ def _check_arms(arms):
     for k,v in arms.items():
         if not isinstance(k, str) or not k: raise TypeError(f"arms has the name {short(k)}: expected a text")
         if isinstance(v, Schedule): raise TypeError(cut(f"arms[{short(k)}] is a schedule, which has no epochs: `Phase({v!r}, n_epoch=2)`"))
-        if not isinstance(v, (Plan, Phase)) and not callable(v): raise TypeError(f"arms[{short(k)}] is {short(v)}: expected a Plan, or a function of the learner")
+        if not isinstance(v, (Plan, Phase)) and not callable(v):
+            raise TypeError(f"arms[{short(k)}] is {short(v)}: expected a Plan, or a function of the learner")
         res[k] = Plan([v]) if isinstance(v, Phase) else v
     return res
 
@@ -325,24 +327,29 @@ def _as_it_is(arms):
     return any(isinstance(v, Plan) and v[0].freeze_to is None for v in arms.values())
 
 def _check_seeds(seeds):
-    if isinstance(seeds, (str, bytes)) or not hasattr(seeds, '__iter__'): raise TypeError(f"seeds={short(seeds)}: expected whole numbers, such as (0, 1, 2)")
+    if isinstance(seeds, (str, bytes)) or not hasattr(seeds, '__iter__'):
+        raise TypeError(f"seeds={short(seeds)}: expected whole numbers, such as (0, 1, 2)")
     seeds = tuple(seeds)
     for s in seeds:
-        if isinstance(s, bool) or not isinstance(s, (int, np.integer)): raise TypeError(f"seeds={short(seeds)}: {short(s)} is no whole number")
+        if isinstance(s, bool) or not isinstance(s, (int, np.integer)):
+            raise TypeError(f"seeds={short(seeds)}: {short(s)} is no whole number")
         if not 0<=s<2**32: raise ValueError(f"seeds={short(seeds)}: expected numbers from 0 to 2**32-1")
     if not seeds or len({*seeds})<len(seeds): raise ValueError(f"seeds={short(seeds)}: expected at least one, each once")
     return tuple(map(int, seeds))
 
 def _check_dense(dense):
-    if isinstance(dense, (str, bytes)) or not hasattr(dense, '__iter__'): raise TypeError(f"dense={short(dense)}: expected numbers of steps, such as (1, 10)")
+    if isinstance(dense, (str, bytes)) or not hasattr(dense, '__iter__'):
+        raise TypeError(f"dense={short(dense)}: expected numbers of steps, such as (1, 10)")
     dense = tuple(dense)
     for i in dense:
-        if isinstance(i, bool) or not isinstance(i, (int, np.integer)): raise TypeError(f"dense={short(dense)}: {short(i)} is no whole number")
+        if isinstance(i, bool) or not isinstance(i, (int, np.integer)):
+            raise TypeError(f"dense={short(dense)}: {short(i)} is no whole number")
         if i<1: raise ValueError(f"dense={short(dense)}: expected steps from 1 on")
     return tuple(map(int, dense))
 
 def _check_progress(progress):
-    if not isinstance(progress, bool) and progress is not None and not callable(progress): raise TypeError(f"progress={short(progress)}: expected True, False or a function")
+    if not isinstance(progress, bool) and progress is not None and not callable(progress):
+        raise TypeError(f"progress={short(progress)}: expected True, False or a function")
 
 def _check_folder(folder):
     if not isinstance(folder, (str, PathLike, type(None))): raise TypeError(f"folder={short(folder)}: expected a path")
@@ -355,14 +362,18 @@ def compare(
     executor:Executor|None=None, # Any of `concurrent.futures`, or Dask's `client.get_executor()`; None: here, one after the other
     dense:tuple=(), # Steps after which the validation loss is taken besides, on at most 4 batches
     keep:bool|str=True, # Keep the weights that the first seed of each arm ends with, for `restore`; 'all': of each seed
-    progress:bool|Callable=True # Say what it costs and show a bar; or a function that is called after each step with (runs done, runs planned): 2.4 where two are done and the third is at 40 %
+    progress:bool|Callable=True # Say what it costs and show a bar; or a function of (runs done, such as 2.4 in the third, runs planned)
 )->Runs:
-    """Train every arm with every seed from one and the same state. An exception in an arm is reported in its run, and the others go on; Ctrl-C goes through, and what has finished is in `folder`, if one was given.
+    """Train every arm with every seed from one and the same state. An exception in an arm is reported in its run, and the others go on;
+    Ctrl-C goes through, and what has finished is in `folder`, if one was given.
     ValueError or TypeError, before anything is trained, for arms and seeds that cannot be, plans that do not fit the learner, and a folder of another start."""
     arms,seeds = _check_arms(arms),_check_seeds(seeds)
-    if not isinstance(learn_or_factory, Learner) and not callable(learn_or_factory): raise TypeError(f"learn_or_factory={short(learn_or_factory)}: expected a fastai learner, or a function that makes one")
-    if executor is not None and not hasattr(executor, 'submit'): raise TypeError(f"executor={short(executor)}: expected an executor of concurrent.futures, such as Dask's client.get_executor()")
-    if not isinstance(keep, bool) and not (isinstance(keep, str) and keep=='all'): raise ValueError(f"keep={short(keep)}: expected True, False or 'all'")
+    if not isinstance(learn_or_factory, Learner) and not callable(learn_or_factory):
+        raise TypeError(f"learn_or_factory={short(learn_or_factory)}: expected a fastai learner, or a function that makes one")
+    if executor is not None and not hasattr(executor, 'submit'):
+        raise TypeError(f"executor={short(executor)}: expected an executor of concurrent.futures, such as Dask's client.get_executor()")
+    if not isinstance(keep, bool) and not (isinstance(keep, str) and keep=='all'):
+        raise ValueError(f"keep={short(keep)}: expected True, False or 'all'")
     dense = _check_dense(dense)
     _check_folder(folder)
     _check_progress(progress)
@@ -382,7 +393,8 @@ def compare(
     say = (lambda seconds: print(_cost(jobs, arms, len(learn.dls.train), seconds))) if progress is True and len(jobs)>1 else noop
     try:
         with _progress(progress, len(jobs)) as tell:
-            each = _each_here(learn, jobs, arms, dense, kept, tell, say) if executor is None else _each_there(executor, learn_or_factory, jobs, arms, dense, kept, tell, say)
+            if executor is None: each = _each_here(learn, jobs, arms, dense, kept, tell, say)
+            else: each = _each_there(executor, learn_or_factory, jobs, arms, dense, kept, tell, say)
             with closing(each) as done: # at once, and not when nobody holds it any more: it puts the learner back
                 for run in done: runs[run.arm,run.seed] = files.keep(run) if files else run
     except KeyboardInterrupt:
@@ -439,7 +451,8 @@ def restore(self:ArmRun,
     learn:Learner # From whose state the arms began
 )->Learner:
     "Make `learn` what this run ended with: weights, optimizer, what trains; its record goes on with the steps of the run. ValueError where the weights were not kept"
-    if self.state is None: raise ValueError(f"the weights of {short(self.arm)} with seed {self.seed} were not kept: ask compare for keep='all'; runs from JSON have none")
+    if self.state is None:
+        raise ValueError(f"the weights of {short(self.arm)} with seed {self.seed} were not kept: ask compare for keep='all'; runs from JSON have none")
     _put_state(learn, _run_weights(self), rng=False)
     if getattr(learn, 'lr_history', None) is not None: learn.lr_history.fits += self.history.fits
     return learn

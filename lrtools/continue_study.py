@@ -41,7 +41,8 @@ _STILL = 'nothing learns'
 def _names(strategies):
     "The strategies that were asked for. TypeError or ValueError for what is none"
     if strategies is None: return list(STRATEGIES)
-    if isinstance(strategies, bytes) or not hasattr(strategies, '__iter__'): raise TypeError(f"strategies={short(strategies)}: expected a list of names, such as ['again', 'lower']")
+    if isinstance(strategies, bytes) or not hasattr(strategies, '__iter__'):
+        raise TypeError(f"strategies={short(strategies)}: expected a list of names, such as ['again', 'lower']")
     names = [strategies] if isinstance(strategies, str) else list(strategies)
     odd = [s for s in names if not isinstance(s, str) or s not in STRATEGIES]
     if odd or not names: raise ValueError(cut(f"strategies={short(strategies)}: expected some of {quoted(STRATEGIES)}"))
@@ -59,15 +60,18 @@ def continue_study(
     executor=None, # See `compare`
     progress:bool|Callable=True # Say what it costs and show a bar; or a function, see `compare`
 )->ContinueStudy:
-    """Go on in several ways, each from the same state and with the same seeds, and say which is best, if the spread lets one say so. ValueError for a learner without a record, for strategies that are not there, and for a curve too short for zones."""
+    """Go on in several ways, each from the same state and with the same seeds, and say which is best, if the spread lets one say so.
+    ValueError for a learner without a record, for strategies that are not there, and for a curve too short for zones."""
     check_learner(learn, trains=False)
     _count('n_epoch', n_epoch)
     history = getattr(learn, 'lr_history', None)
-    if history is None: raise ValueError("learn has no record of its fits: `record(learn)` before they begin, or `fit_plan`; the strategies go on from its last rates")
+    if history is None:
+        raise ValueError("learn has no record of its fits: `record(learn)` before they begin, or `fit_plan`; the strategies go on from its last rates")
     _check_history(history)
     names = _names(strategies)
     if clip is not None: _number('clip', clip, 0, open_lo=True)
-    if not isinstance(untrained, (SavedSnapshot, Snapshot, type(None))): raise TypeError(f"untrained={short(untrained)}: expected a snapshot of the learner before it was trained, `Snapshot.load(path)`")
+    if not isinstance(untrained, (SavedSnapshot, Snapshot, type(None))):
+        raise TypeError(f"untrained={short(untrained)}: expected a snapshot of the learner before it was trained, `Snapshot.load(path)`")
     if curve is not None: zones(curve) # TypeError or ValueError for one that cannot be read
     if isinstance(untrained, Snapshot): untrained = untrained.saved()
     notes,arms = [],{}

@@ -28,7 +28,7 @@ _LONG = 40 # Characters of a name
 def label_of(
     name:str # Of an arm, whatever it holds
 )->str:
-    "A name as it stands in a picture: on one line, not too long; matplotlib leaves out of a legend what begins with `_`, so that one begins with a space of no width"
+    "A name as it stands in a picture: on one line, not too long. What begins with `_`, which matplotlib leaves out of legends, gets a space of no width"
     text = cut(name, _LONG)
     return '\u200b'+text if text.startswith('_') else text or ' '
 
@@ -40,13 +40,16 @@ def as_they_are(
 
 def _names(arg, names, runs):
     "A list of names of arms. TypeError or ValueError for what is none"
-    if isinstance(names, (str, bytes)) or not hasattr(names, '__iter__'): raise TypeError(f"{arg}={short(names)}: expected a list of names of arms")
+    if isinstance(names, (str, bytes)) or not hasattr(names, '__iter__'):
+        raise TypeError(f"{arg}={short(names)}: expected a list of names of arms")
     for k in (names := list(names)):
-        if not isinstance(k, str) or k not in runs.arms: raise ValueError(cut(f"{arg}={short(names)}: {short(k, 40)} is not among {quoted(runs.arms)}"))
+        if not isinstance(k, str) or k not in runs.arms:
+            raise ValueError(cut(f"{arg}={short(names)}: {short(k, 40)} is not among {quoted(runs.arms)}"))
     return names
 
 def _check_ax(ax):
-    if not isinstance(ax, Axes): raise TypeError(f"ax={short(ax)}: expected the axes of a matplotlib figure, such as `Figure().add_subplot()`")
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax={short(ax)}: expected the axes of a matplotlib figure, such as `Figure().add_subplot()`")
 
 def _curve(history, metric):
     "(epochs since its start, values)"
@@ -69,7 +72,8 @@ def plot_runs(
     if not isinstance(runs, Runs): raise TypeError(f"runs={short(runs)}: expected the Runs of `compare`")
     _check_ax(ax)
     if not isinstance(metric, str): raise TypeError(f"metric={short(metric)}: expected the name of a metric")
-    if metric!='train_loss' and metric not in runs.metric_names: raise ValueError(cut(f"metric={short(metric)}: there are {quoted(runs.metric_names)}"))
+    if metric!='train_loss' and metric not in runs.metric_names:
+        raise ValueError(cut(f"metric={short(metric)}: there are {quoted(runs.metric_names)}"))
     names = list(runs.arms) if arms is None else _names('arms', arms, runs)
     fresh = _names('fresh', fresh, runs)
     pal,begin,tops,few,last = _palette(ax),0.,[],metric!='train_loss',None
@@ -101,7 +105,9 @@ def plot_runs(
         hi = max(v for v in highs if v<=lo+5*(np.median(highs)-lo)) # an arm that explodes does not press the others together
         ax.set_ylim(lo-.05*(hi-lo)-1e-9, hi+.08*(hi-lo)+1e-9)
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    if ax.get_legend_handles_labels()[0]: as_they_are(_legend(ax, pal, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1), borderaxespad=.2).get_texts())
+    if ax.get_legend_handles_labels()[0]:
+        legend = _legend(ax, pal, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1), borderaxespad=.2)
+        as_they_are(legend.get_texts())
     as_they_are([ax.yaxis.label])
     return ax
 
@@ -144,7 +150,8 @@ def _figure_of_runs(runs, height=3.6, **kw):
 
 @patch
 def _ipython_display_(self:Runs):
-    _display(_figure_of_runs(self), f'{self!r}: validation loss over epochs.', {'text/markdown': self._repr_markdown_(), 'text/plain': repr(self)})
+    texts = {'text/markdown': self._repr_markdown_(), 'text/plain': repr(self)}
+    _display(_figure_of_runs(self), f'{self!r}: validation loss over epochs.', texts)
 
 @patch
 def _ipython_display_(self:ContinueStudy):

@@ -85,7 +85,7 @@ def difference_interval(
     j:int, # Another one
     several:int=1 # Differences whose intervals are to hold together
 )->tuple: # (mean of arm i less arm j, half of its interval)
-    "Difference of two arms, seed by seed: the paired t (Dunn 1961), or what all arms tell of the spread (Games and Howell 1976), whichever is narrower"
+    "Difference of two arms, seed by seed: by the paired t (Dunn 1961), or by the spread of all arms (Games and Howell 1976)"
     values = np.asarray(values, float)
     k,n = values.shape
     mean,paired = _mean_interval(values[i]-values[j], several)
@@ -124,9 +124,12 @@ class Runs(_ByJson):
     date:str='' # When, ISO 8601
 
     def __post_init__(self):
-        if isinstance(self.runs, (str, bytes)) or not hasattr(self.runs, '__iter__'): raise TypeError(f"runs={short(self.runs)}: expected a list of ArmRuns")
-        if not isinstance(self.arms, dict): raise TypeError(f"arms={short(self.arms)}: expected a dictionary, name of each arm: what it does")
-        if isinstance(self.notes, (str, bytes)) or not hasattr(self.notes, '__iter__'): raise TypeError(f"notes={short(self.notes)}: expected a list of texts")
+        if isinstance(self.runs, (str, bytes)) or not hasattr(self.runs, '__iter__'):
+            raise TypeError(f"runs={short(self.runs)}: expected a list of ArmRuns")
+        if not isinstance(self.arms, dict):
+            raise TypeError(f"arms={short(self.arms)}: expected a dictionary, name of each arm: what it does")
+        if isinstance(self.notes, (str, bytes)) or not hasattr(self.notes, '__iter__'):
+            raise TypeError(f"notes={short(self.notes)}: expected a list of texts")
         object.__setattr__(self, 'runs', tuple(self.runs))
         object.__setattr__(self, 'notes', tuple(self.notes))
         if not self.arms: raise ValueError("arms is empty: expected at least one way to train")
@@ -164,7 +167,7 @@ class Runs(_ByJson):
         to:str|None=None, # The other; None: the first
         metric:str='valid_loss' # Its name
     )->tuple: # (mean, half width of its 95 % interval; NaN for one seed)
-        "Mean difference of a metric to that of another arm, seed by seed. The intervals of all arms to the first hold together; those to an arm that is named, for all pairs"
+        "Mean difference of a metric to another arm, seed by seed. Intervals to the first arm hold together; to a named one, for all pairs"
         several = len(self.arms)-1 if to is None else self.n_pairs
         other = next(iter(self.arms)) if to is None else to
         if not isinstance(other, str) or other not in self.arms: raise ValueError(cut(f"to={short(to)}: there are {quoted(self.arms)}"))
@@ -188,7 +191,7 @@ class Runs(_ByJson):
 
     @property
     def told_apart(self):
-        "Names of the arms that are worse than the best one beyond the spread: the interval leaves out 0 with all pairs of arms counted, and more than the fourth digit differs"
+        "Names of the arms that are worse than the best one beyond the spread: the interval, for all pairs, leaves out 0"
         best = self.best
         if best is None: return []
         little = _SAME*abs(np.mean([*self.values(best.arm).values()]))
@@ -235,7 +238,8 @@ def power(self:Runs,
     if n<2: return 'One seed only: no spread is known, and no difference can be told from chance.'
     factor = t_quantile(_level(m), 2*(n-1)*(k-1)/k)/math.sqrt(n) # arms of the same variance
     if factor<1: return ''
-    return f"With {n} seeds, and {plural(m, 'difference')} looked at, one is told from chance if it is over about {factor:.2g} times its own spread between seeds."
+    looked = f"With {n} seeds, and {plural(m, 'difference')} looked at"
+    return f'{looked}, one is told from chance if it is over about {factor:.2g} times its own spread between seeds.'
 
 @patch
 def _repr_markdown_(self:Runs):
@@ -334,10 +338,16 @@ def valid_rise(
     return tuple(np.where(lost, math.inf, up[:,up[~lost].mean(0).argmax()]).tolist())
 
 # %% ../nbs/09_experiments.ipynb #4495a541
-CAUSES = {'optimizer memory': 'memory kept', 'warm-up': 'warm-up', 'batchnorm': 'BatchNorm held', 'encoder rate': 'encoder rate 0', 'head rate': 'head rate 0'} # each cause: the arm without it
+CAUSES = {'optimizer memory': 'memory kept', # each cause: the arm without it
+          'warm-up': 'warm-up',
+          'batchnorm': 'BatchNorm held',
+          'encoder rate': 'encoder rate 0',
+          'head rate': 'head rate 0'}
 
 def _factor(v): return f'{v:.3g}x' if math.isfinite(v) else 'not finite'
-def _factors(vs): return 'failed' if not vs else _factor(np.mean(vs)) if len(vs)==1 else f'{_factor(np.mean(vs))} ({_factor(min(vs))} to {_factor(max(vs))})'
+def _factors(vs):
+    if not vs: return 'failed'
+    return _factor(np.mean(vs)) if len(vs)==1 else f'{_factor(np.mean(vs))} ({_factor(min(vs))} to {_factor(max(vs))})'
 def _beyond(vs): return bool(vs) and np.mean(vs)>_RISE and min(vs)>_EACH
 
 @dataclass(frozen=True)
@@ -376,11 +386,14 @@ class UnfreezeStudy(_ByJson):
 
     def __post_init__(self):
         if not isinstance(self.runs, Runs): raise TypeError(f"runs={short(self.runs)}: expected the Runs of `compare`")
-        if isinstance(self.still, (str, bytes)) or not hasattr(self.still, '__iter__'): raise TypeError(f"still={short(self.still)}: expected a list of ArmRuns")
+        if isinstance(self.still, (str, bytes)) or not hasattr(self.still, '__iter__'):
+            raise TypeError(f"still={short(self.still)}: expected a list of ArmRuns")
         object.__setattr__(self, 'still', tuple(self.still))
         if not all(isinstance(r, ArmRun) for r in self.still): raise TypeError(f"still={short(self.still)}: expected a list of ArmRuns")
-        if not isinstance(self.first, int) or self.first<1: raise ValueError(f"first={short(self.first)}: expected a number of steps, 1 or more")
-        if not isinstance(self.remedies, dict): raise TypeError(f"remedies={short(self.remedies)}: expected a dictionary, name of an arm: the line that does it")
+        if not isinstance(self.first, int) or self.first<1:
+            raise ValueError(f"first={short(self.first)}: expected a number of steps, 1 or more")
+        if not isinstance(self.remedies, dict):
+            raise TypeError(f"remedies={short(self.remedies)}: expected a dictionary, name of an arm: the line that does it")
 
     @property
     def base(self): return next(iter(self.runs.arms))
@@ -448,6 +461,8 @@ def _share(rise, left):
     return float(1-max(rest-1, 0)/(rise-1))
 
 # %% ../nbs/09_experiments.ipynb #7eaf83e9
+_SAME_BATCHES = 'what it is on the same batches when nothing learns'
+
 @patch
 def _arms_said(self:UnfreezeStudy, arms, name): return ', '.join(f'{name(k)} ({_factors(self.spike[k].top)})' for k in arms)
 
@@ -459,8 +474,12 @@ def _effects(self:UnfreezeStudy, name):
     calm = [k for k in rest if k not in CAUSES.values() and self._helps(k) and np.mean(s[k].top)<=_RISE]
     some = [k for k in rest if k not in calm and self.removes(k)>_LITTLE and self._each_seed(k, 1)]
     worse = [k for k in rest if self.removes(k)<-_LITTLE and self._each_seed(k, -1)]
-    none = [k for k in rest if k not in (*calm, *some, *worse)]
-    for words,arms in (('What makes it smaller', some), ('What has little effect', none), ('What makes it worse', worse), ('No spike, or nearly none, with', calm)):
+    none = [k for k in rest if abs(self.removes(k))<=_LITTLE]
+    unclear = [k for k in rest if k not in (*calm, *some, *worse, *none)]
+    none = [k for k in none if k not in calm]
+    said = {'What makes it smaller': some, 'What has little effect': none, 'What makes it worse': worse,
+            'What is not the same with each seed': unclear, 'No spike, or nearly none, with': calm}
+    for words,arms in said.items():
         if arms: yield f'{words}: {self._arms_said(arms, name)}.'
 
 @patch
@@ -482,9 +501,11 @@ def _drift(self:UnfreezeStudy, name):
     still = [replace(r, dense=r.dense[-1:]) for r in self.quiet.values()]
     up = valid_rise(still, {}, self.first)
     if not _beyond(up): return
-    calm = [k for k in ('BatchNorm held',) if k in self.runs.arms and max(valid_rise([r for r in self.runs[k] if not r.error], {}, self.first), default=math.inf)<_EACH]
-    held = f': {name(calm[0])} keeps it down' if calm else ', such as running statistics'
-    yield f"The validation loss rises even with nothing unfrozen and nothing learned, {_factors(up)}: something moves in training mode without any step{held}."
+    arm = 'BatchNorm held'
+    runs = [r for r in self.runs[arm] if not r.error] if arm in self.runs.arms else []
+    held = max(valid_rise(runs, {}, self.first), default=math.inf)<_EACH
+    more = f': {name(arm)} keeps it down' if held else ', such as running statistics'
+    yield f'The validation loss rises even with nothing unfrozen and nothing learned, {_factors(up)}: something moves in training mode without any step{more}.'
 
 @patch
 def sentences(self:UnfreezeStudy,
@@ -495,14 +516,15 @@ def sentences(self:UnfreezeStudy,
     "What came out, in sentences with numbers"
     base,runs = self.spike[self.base],self.runs
     failed = [r for k in runs.arms for r in runs[k] if r.error]
-    lost = [f"Failed, and not counted: {', '.join(map(name, dict.fromkeys(r.arm for r in failed)))} ({text(cut(failed[0].error, 120))})."] if failed else []
+    names = ', '.join(map(name, dict.fromkeys(r.arm for r in failed)))
+    lost = [f'Failed, and not counted: {names} ({text(cut(failed[0].error, 120))}).'] if failed else []
     if not base.train:
         why = f'no run of {name(self.base)} went through' if self.quiet else 'no run went through in which nothing learns'
         return [f"Nothing can be said: {why}.", *lost]
     seeds = len(base.train)
     over = f"over {plural(seeds, 'seed')}" if seeds>1 else 'one seed only: no spread is known'
     if not base: return [*self._no_spike(over), *self._drift(name), *lost]
-    rises = f"The loss rises after unfreezing: {base} of what it is on the same batches when nothing learns ({over}, first {plural(self.first, 'step')})."
+    rises = f"The loss rises after unfreezing: {base} of {_SAME_BATCHES} ({over}, first {plural(self.first, 'step')})."
     good = [code(self.remedies[k]) for k in self.remedies if k in self.spike and self._helps(k)]
     todo = [f"What to do: {', or '.join(good[:2])}."] if good else []
     return [rises, *self._why(name), *self._drift(name), *todo, *lost]
@@ -511,10 +533,11 @@ def sentences(self:UnfreezeStudy,
 def _no_spike(self:UnfreezeStudy, over):
     base = self.spike[self.base]
     if max(map(np.mean, base.kinds.values()))>_RISE:
-        return [f"No spike beyond doubt: in the first {plural(self.first, 'step')} the loss reaches {base} of what it is on the same batches when nothing learns ({over}). That does not stand out of its scatter; more `seeds` tell more."]
-    res = [f"No spike: in the first {plural(self.first, 'step')} the loss is at most {base} of what it is on the same batches when nothing learns ({over})."]
+        return [f"No spike beyond doubt: in the first {plural(self.first, 'step')} the loss reaches {base} of {_SAME_BATCHES} ({over}).",
+                'That does not stand out of its scatter; more `seeds` tell more.']
+    res = [f"No spike: in the first {plural(self.first, 'step')} the loss is at most {base} of {_SAME_BATCHES} ({over})."]
     single = max(base.single, default=0)
-    if single>2: res.append(f"Single batches reach {_factor(single)} of the mean; that is the noise of batches, the same batches stay where they are.")
+    if single>2: res.append(f'Single batches reach {_factor(single)} of the mean; that is the noise of batches, the same batches stay where they are.')
     return res
 
 @patch(as_prop=True)
@@ -536,7 +559,8 @@ def _repr_markdown_(self:UnfreezeStudy):
 def to_json(self:UnfreezeStudy)->str:
     "As a JSON text"
     still = Runs(self.still, {r.arm: '' for r in self.still} or {'nothing learns': ''}).to_dict()
-    return json.dumps(dict(kind='UnfreezeStudy', version=VERSION, runs=self.runs.to_dict(), still=still, first=self.first, remedies=self.remedies, date=self.date), allow_nan=False)
+    d = dict(runs=self.runs.to_dict(), still=still, first=self.first, remedies=self.remedies, date=self.date)
+    return json.dumps(dict(kind='UnfreezeStudy', version=VERSION, **d), allow_nan=False)
 
 @patch(cls_method=True)
 def from_json(cls:UnfreezeStudy,
@@ -557,8 +581,10 @@ class ContinueStudy(_ByJson):
 
     def __post_init__(self):
         if not isinstance(self.runs, Runs): raise TypeError(f"runs={short(self.runs)}: expected the Runs of `compare`")
-        if not isinstance(self.shares, dict): raise TypeError(f"shares={short(self.shares)}: expected a dictionary, name of a strategy: share of its steps")
-        if isinstance(self.still, (str, bytes)) or not hasattr(self.still, '__iter__'): raise TypeError(f"still={short(self.still)}: expected a list of ArmRuns")
+        if not isinstance(self.shares, dict):
+            raise TypeError(f"shares={short(self.shares)}: expected a dictionary, name of a strategy: share of its steps")
+        if isinstance(self.still, (str, bytes)) or not hasattr(self.still, '__iter__'):
+            raise TypeError(f"still={short(self.still)}: expected a list of ArmRuns")
         object.__setattr__(self, 'still', tuple(self.still))
         if not all(isinstance(r, ArmRun) for r in self.still): raise TypeError(f"still={short(self.still)}: expected a list of ArmRuns")
 
@@ -572,7 +598,7 @@ class ContinueStudy(_ByJson):
         return {r.seed: r for r in self.still if not r.error}
     @property
     def bumps(self):
-        "For each strategy, how far the validation loss rises in its first steps over that with nothing learned, for each seed: a factor, 1 is no rise"
+        "For each strategy and seed, how far the validation loss rises in its first steps over that with nothing learned: 1 is no rise"
         up = lambda k: valid_rise([r for r in self.runs[k] if not r.error], self.quiet)
         return {k: tuple(max(1., v) for v in up(k)) for k in self.runs.arms}
     @property
@@ -605,14 +631,17 @@ def sentences(self:ContinueStudy,
     "What came out, in sentences with numbers"
     runs,best = self.runs,self.best
     failed = [r for r in runs if r.status!='finished']
-    lost = [f"Not finished with every seed: {', '.join(map(name, runs.failed))} ({failed[0].status}{': '+text(cut(failed[0].error, 120)) if failed[0].error else ''})."] if failed else []
+    why = failed[0].status+(f': {text(cut(failed[0].error, 120))}' if failed[0].error else '') if failed else ''
+    lost = [f"Not finished with every seed: {', '.join(map(name, runs.failed))} ({why})."] if failed else []
     if best is None: return ['No strategy went through with every seed.']
     over = f", over {len(runs.seeds)} seeds." if len(runs.seeds)>1 else '; one seed only, no spread is known.'
     res = [f"Lowest validation loss: {name(best.arm)}, {mean_range(runs.values(best.arm).values())}{over}", *self._differences(name)]
     bumps = {k: v for k,v in self.bumps.items() if _beyond(v) and not k.startswith('from_scratch')}
-    if bumps: res.append('The loss rises at first with '+', '.join(f'{name(k)} ({_factor(np.mean(v))})' for k,v in bumps.items())+('; it comes down again.' if best.arm in bumps else '.'))
+    rises = ', '.join(f'{name(k)} ({_factor(np.mean(v))})' for k,v in bumps.items())
+    if rises: res.append(f'The loss rises at first with {rises}'+('; it comes down again.' if best.arm in bumps else '.'))
     stay,how = self.stay
-    if math.isfinite(stay) and np.mean([*runs.values(best.arm).values()])>=stay-_SAME*abs(stay): res.append(f'None is better than not to go on (about {stay:.4g}, {how}).')
+    lowest = np.mean([*runs.values(best.arm).values()])
+    if math.isfinite(stay) and lowest>=stay-_SAME*abs(stay): res.append(f'None is better than not to go on (about {stay:.4g}, {how}).')
     return res+lost
 
 @patch(as_prop=True)
@@ -626,7 +655,8 @@ def _repr_markdown_(self:ContinueStudy):
     def row(k):
         bump = f'{np.mean(bumps[k]):.2f}x' if bumps[k] else '–'
         share = [f'{self.shares[k]:.0%}' if k in self.shares else '–'] if self.shares else []
-        return [k, mean_range(runs.values(k).values()), '' if k==first else _signed(*runs.difference(k, first)), bump, *share, unfinished(runs[k])]
+        beside = '' if k==first else _signed(*runs.difference(k, first))
+        return [k, mean_range(runs.values(k).values()), beside, bump, *share, unfinished(runs[k])]
     head = ['strategy','valid loss','to the best','first rise',*(['in the edge zone'] if self.shares else []),'']
     ordered = sorted(runs.arms, key=lambda k: np.mean([*runs.values(k).values()] or [math.inf]))
     said = [*self.sentences(_name_in_markdown, md_text), *map(md_text, runs.notes)]
@@ -636,7 +666,8 @@ def _repr_markdown_(self:ContinueStudy):
 def to_json(self:ContinueStudy)->str:
     "As a JSON text, without the weights"
     still = Runs(self.still, {r.arm: '' for r in self.still}).to_dict() if self.still else None
-    return json.dumps(dict(kind='ContinueStudy', version=VERSION, runs=self.runs.to_dict(), still=still, shares=self.shares, date=self.date), allow_nan=False)
+    d = dict(runs=self.runs.to_dict(), still=still, shares=self.shares, date=self.date)
+    return json.dumps(dict(kind='ContinueStudy', version=VERSION, **d), allow_nan=False)
 
 @patch(cls_method=True)
 def from_json(cls:ContinueStudy,

@@ -286,11 +286,14 @@ def _read(learn, moved=None):
     def held(g, m, ps):
         if bn and isinstance(m, bn_types) and not next((p.requires_grad for p in m.parameters()), True): return 'BnFreeze'
         return 'HoldNorm' if hold and g is not None and getattr(m, 'running_mean', None) is not None and holds(g, len(lists), trains[g]) else ''
+    def still_by(g, m):
+        if not modes.get(m, True): return 'its module'
+        return 'HoldNorm' if hold and g is not None and not trains[g] else ''
     def layer(g, name, m, ps, old, is_first):
         norm = _norm_of(m, modes, held(g, m, ps)) if is_first and _is_norm(m) else None
         known = _moving_buffers(m) if is_first else ()
         buffers = known if moved is None else tuple(moved.get(name, ())) if is_first else ()
-        still = '' if moved is not None or not known else 'its module' if not modes.get(m, True) else 'HoldNorm' if hold and g is not None and not trains[g] else ''
+        still = still_by(g, m) if moved is None and known else ''
         return Layer(name, type(m).__name__, [param(k, p, m) for k,p in ps.items()], old, norm, buffers=buffers, known=bool(buffers) and {*buffers}<={*known}, still=still)
     owned = _owned(learn.model, lists, moved)
     layers = [(g, layer(g, *rest)) for g,*rest in owned]

@@ -611,8 +611,10 @@ class _Preserved(ContextDecorator):
             frame = frame.f_back
 
     def _hand_back(self):
-        if self.old is not None and signal.getsignal(signal.SIGINT) is self.handler: signal.signal(signal.SIGINT, self.old)
+        here = threading.current_thread() is threading.main_thread() # only there a handler can be put back
+        if here and self.old is not None and signal.getsignal(signal.SIGINT) is self.handler: signal.signal(signal.SIGINT, self.old)
         self.snap = self.handler = None # the copies are not needed any more
+        self.leaving = False
         if self.held: signal.raise_signal(signal.SIGINT)
 
 def preserved(

@@ -35,14 +35,18 @@ def _tops(base, n):
 def _schedule(sched, lrs):
     "The schedule for the rates `lrs` of the groups. TypeError or ValueError for a `sched` that does not give it"
     n = len(lrs)
-    if not callable(sched): raise TypeError(f"sched={short(sched)}: expected a function of the rate that gives a schedule, such as one_cycle")
+    if not callable(sched):
+        raise TypeError(f"sched={short(sched)}: expected a function of the rate that gives a schedule, such as one_cycle")
     made = sched if isinstance(sched, Schedule) else sched(lrs if len({*lrs})>1 else lrs[0])
-    if not isinstance(made, Schedule): raise TypeError(f"sched gave {short(made)}: expected a function of the rate that gives a schedule, such as one_cycle")
+    if not isinstance(made, Schedule):
+        raise TypeError(f"sched gave {short(made)}: expected a function of the rate that gives a schedule, such as one_cycle")
     base = made.for_groups(n)
-    if base.n_groups not in (None, n): raise ValueError(f"sched has rates for {base.n_groups} parameter groups and the learner has {n}: give the function, such as `sched=one_cycle`, which is called with lr")
+    if base.n_groups not in (None, n):
+        raise ValueError(f"sched has rates for {base.n_groups} parameter groups and the learner has {n}: give the function, such as `sched=one_cycle`, which is called with lr")
     tops = _tops(base, n)
     if isinstance(sched, Schedule) and not np.allclose(tops, lrs, rtol=.02):
-        raise ValueError(f"sched goes up to {[_two_digits(v) for v in tops]}, and lr asks for {[_two_digits(v) for v in lrs]}: give these rates as lr, or the function, such as `sched=one_cycle`, which is called with lr")
+        up,asked = short([_two_digits(v) for v in tops]),short([_two_digits(v) for v in lrs])
+        raise ValueError(f"sched goes up to {up}, and lr asks for {asked}: give the function, such as `sched=one_cycle`, which is called with lr")
     return base
 
 # %% ../nbs/32_unfreeze_study.ipynb #c005
@@ -92,17 +96,19 @@ def _left_out(base, n, memory, norm):
     else:
         if not tops[:-1].any(): res |= dict.fromkeys(('encoder rate 0','lower encoder rates'), 'the encoder has rate 0 already.')
         elif not tops[-1]: res |= {'head rate 0': 'the head has rate 0 already.', 'encoder rate 0': "it is the same as 'all rates 0' here."}
-        if tops[-1] and (tops[:-1]<=tops[-1]*np.array(_lower(n)[:-1])*1.001).all(): res.setdefault('lower encoder rates', 'the rates of the encoder are that low already.')
+        lower = 1.001*tops[-1]*np.array(_lower(n)[:-1])
+        if tops[-1] and (tops[:-1]<=lower).all(): res.setdefault('lower encoder rates', 'the rates of the encoder are that low already.')
     if len({'memory kept','warm-up','BatchNorm held'}-{*res})<2: res['all remedies'] = 'there are no two of them to put together.'
     return res
 
 def _arms(lrs, sched, n_epoch, memory=True, norm=True, asked=()):
-    "(name: plan, notes on what is left out). `memory`: the optimizer has some; `norm`: it makes a difference to hold normalisation; `asked`: names that are in all the same"
+    "(name: plan, notes on what is left out). `memory`: there is some; `norm`: holding it makes a difference; `asked`: names that are in all the same"
     n,base = len(lrs),_schedule(sched, lrs)
     plans,out = _plans(base, n, n_epoch),_left_out(base, n, memory, norm)
     odd = [k for k in asked if k not in plans]
     if odd: raise ValueError(cut(f"arms={short(list(asked))}: {short(odd[0], 40)} is none of {quoted(plans)}"))
-    return {k:v for k,v in plans.items() if k not in out or k in asked},[f'{k!r} is left out: {why}' for k,why in out.items() if k not in asked]
+    out = {k:why for k,why in out.items() if k not in asked}
+    return {k:v for k,v in plans.items() if k not in out},[f'{k!r} is left out: {why}' for k,why in out.items()]
 
 # %% ../nbs/32_unfreeze_study.ipynb #47b9ecfb
 def _asked(arms):
@@ -110,9 +116,11 @@ def _asked(arms):
     if arms is None: return (),{}
     if isinstance(arms, dict):
         own = _check_arms(arms)
-        if _STILL in own: raise ValueError(f"arms has the name {_STILL!r}: that is the run which all are held against; give it another name")
+        if _STILL in own:
+            raise ValueError(f"arms has the name {_STILL!r}: that is the run which all are held against; give it another name")
         return (),own
-    if isinstance(arms, (bytes, Plan, Phase)) or not hasattr(arms, '__iter__'): raise TypeError(f"arms={short(arms)}: expected a list of names, or a dictionary of more arms by name")
+    if isinstance(arms, (bytes, Plan, Phase)) or not hasattr(arms, '__iter__'):
+        raise TypeError(f"arms={short(arms)}: expected a list of names, or a dictionary of more arms by name")
     names = [arms] if isinstance(arms, str) else list(arms)
     odd = [k for k in names if not isinstance(k, str)]
     if odd: raise TypeError(f"arms={short(arms)}: {short(odd[0])} is no name")
@@ -127,14 +135,15 @@ def unfreeze_study(
     learn:Learner, # Trained frozen; it is left exactly as it is
     lr:float|slice|list, # Rate after unfreezing: one, a slice, or one for each group (0: it stands still)
     n_epoch:int=1, # Epochs of each run
-    sched:Callable=constant, # Makes a schedule of the rate: `constant` is `learn.fit`, `one_cycle` is `learn.fit_one_cycle`; or a schedule with the rates of `lr`
+    sched:Callable=constant, # Makes a schedule of the rate: `constant` (`learn.fit`), `one_cycle` (`learn.fit_one_cycle`); or a schedule up to `lr`
     arms:list|dict|None=None, # Names of the arms to run, or more arms by name; None: all that can differ
     seeds:tuple=(0,1,2), # Each arm is run with each
     folder:str|PathLike|None=None, # Keeps runs as they finish, see `compare`
     executor=None, # See `compare`
     progress:bool|Callable=True # Say what it costs and show a bar; or a function, see `compare`
 )->UnfreezeStudy:
-    """Unfreeze `learn` in several ways, each with one change to what was asked, and say which change takes the spike away. Whether there is one is told from pairs: the same batches in the same order, with nothing that learns.
+    """Unfreeze `learn` in several ways, each with one change to what was asked, and say which change takes the spike away.
+    Whether there is one is told from pairs: the same batches in the same order, with nothing that learns.
     ValueError for a learner that was never trained, and for arms that are not there; TypeError or ValueError for rates that cannot be."""
     check_learner(learn, trains=False)
     _count('n_epoch', n_epoch)
@@ -144,7 +153,8 @@ def unfreeze_study(
     n = len(report.groups)
     _check_groups(n)
     memory = any(g.memory=='present' for g in report.groups)
-    if not report.n_steps and not memory: raise ValueError("learn was never trained: a study begins with a learner whose head was trained, `learn.freeze(); learn.fit_one_cycle(1, 1e-3)`")
+    if not report.n_steps and not memory:
+        raise ValueError("learn was never trained: a study begins with a learner whose head was trained, `learn.freeze(); learn.fit_one_cycle(1, 1e-3)`")
     lrs = _per_group(lr, n, 'lr')
     if not any(lrs): raise ValueError(f"lr={short(lr)}: all rates are 0, and nothing would learn")
     plans,notes = _arms(lrs, sched, n_epoch, memory, _moving(report, 'train')!=_moving(report, 'eval'), names)
@@ -152,13 +162,14 @@ def unfreeze_study(
     if report.freeze_to==0: notes.append('Nothing was frozen to begin with: arms that unfreeze change little.')
     first = min(n_epoch*len(learn.dls.train), 100)
     at = sorted({int(v) for v in np.geomspace(1, first, 6).round()})
-    runs = compare(learn, {**plans, _STILL: partial(stand_still, steps=first)}, seeds, folder, executor, dense=at, keep=False, progress=progress)
+    plans_and_still = {**plans, _STILL: partial(stand_still, steps=first)}
+    runs = compare(learn, plans_and_still, seeds, folder, executor, dense=at, keep=False, progress=progress)
     return _study(runs, notes, first, _remedies(plans, n_epoch))
 
 def _study(runs, notes, first, remedies):
     "What came of the runs, in which the one without learning is among the arms"
     quiet,asked = runs[_STILL],next(iter(runs.arms))
-    if all(r.error for r in quiet): raise RuntimeError(cut(f"no run went through; the first: {(runs[asked] or quiet)[0].error or quiet[0].error}"))
+    if all(r.error for r in quiet): raise RuntimeError(cut(f'no run went through; the first: {runs[asked][0].error or quiet[0].error}'))
     arms = {k:v for k,v in runs.arms.items() if k!=_STILL}
     return UnfreezeStudy(Runs([r for r in runs if r.arm!=_STILL], arms, runs.past, notes, runs.date), tuple(quiet), first, remedies, _now())
 
