@@ -17,7 +17,7 @@ from itertools import groupby
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _unpack, exact_lr, fmt_lr, _two_digits
+from .curve import VERSION, _unpack, exact_lr, fmt_lr, _two_digits, read_json, reads
 
 # %% ../nbs/04_groups.ipynb #c006
 MEMORY = {'present': 'has seen steps',
@@ -287,11 +287,12 @@ def to_json(self:FreezeReport)->str:
     return json.dumps(dict(kind='FreezeReport', version=VERSION, **asdict(self)), allow_nan=False)
 
 @patch(cls_method=True)
+@reads('FreezeReport')
 def from_json(cls:FreezeReport,
     s:str # JSON text
 )->FreezeReport:
     "The report that `to_json` wrote"
-    d = _unpack(json.loads(s), 'FreezeReport')
+    d = _unpack(read_json(s, 'FreezeReport'), 'FreezeReport')
     try:
         groups = [ParamGroup(**{**g, 'layers': [_layer(l) for l in g['layers']]}) for g in d['groups']]
         return cls(**{**d, 'groups': groups, 'outside': [_layer(l) for l in d['outside']]})

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _ByJson, Sweep, _fields, _num, _unpack
+from .curve import VERSION, _ByJson, Sweep, _fields, _is_number, _num, _unpack, check_fields, read_json, reads
 from .suggest import fmt_range
+from .words import short
 
 # %% ../nbs/03_runs.ipynb #c005
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,11 @@ class Run:
     sweep:Sweep # Rates and raw losses, step by step, and why it stopped
     valid:float # Validation loss at the end; NaN where training did not get there
 
+    def __post_init__(self):
+        check_fields(self, seed='count', valid='number')
+        if not isinstance(self.sweep, Sweep): raise TypeError(f"sweep={short(self.sweep)}: expected a `Sweep`")
+        rates = self.lr if isinstance(self.lr, (list, tuple)) else [o for o in (self.lr.start, self.lr.stop) if o is not None] if isinstance(self.lr, slice) else [self.lr]
+        if not rates or not all(_is_number(o) and 0<=o<math.inf for o in rates): raise TypeError(f"lr={short(self.lr)}: expected a rate, a slice, or a rate for each parameter group")
     def __eq__(self, other): return _plain_run(self)==_plain_run(other) if isinstance(other, Run) else NotImplemented
     def __hash__(self): return hash((self.seed, self.sweep))
     @property
@@ -48,6 +54,9 @@ class ProbeRuns(_ByJson):
 
     def __post_init__(self):
         object.__setattr__(self, 'runs', tuple(self.runs))
+        check_fields(self, num_it='steps', valid0='number', opt='text', bs='count?', date='text')
+        odd = [r for r in self.runs if not isinstance(r, Run)]
+        if odd: raise TypeError(f"runs holds {short(odd[0])}: expected `Run`s")
         if not self.runs: raise ValueError("runs is empty: a probe has at least one rate")
 
     @property
@@ -91,10 +100,11 @@ def to_json(self:ProbeRuns)->str:
     return json.dumps(dict(kind='ProbeRuns', version=VERSION, **_fields(self, 'runs'), runs=runs), allow_nan=False)
 
 @patch(cls_method=True)
+@reads('ProbeRuns')
 def from_json(cls:ProbeRuns,
     s:str # JSON text
 )->ProbeRuns:
-    "The runs that `to_json` wrote"
-    d = _unpack(json.loads(s), 'ProbeRuns')
+    "The runs that `to_json` wrote. ValueError for what is not whole"
+    d = _unpack(read_json(s, 'ProbeRuns'), 'ProbeRuns')
     runs = [Run(_lr_back(r['lr']), r['seed'], Sweep(**r['sweep']), _num(r['valid'])) for r in d['runs']]
     return cls(**{**d, 'runs': runs, 'valid0': _num(d['valid0'])})
