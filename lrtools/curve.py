@@ -88,7 +88,9 @@ class Sweep:
 
     def __post_init__(self):
         for k,ndim in dict(lrs=2, losses=1, valid_its=1, valid_losses=1).items():
-            object.__setattr__(self, k, _array(getattr(self, k), ndim))
+            try: a = _array(getattr(self, k), ndim)
+            except (TypeError, ValueError, ArithmeticError) as e: raise (ValueError if isinstance(e, ValueError) else TypeError)(cut(f"{k}={short(getattr(self, k))}: {e}")) from None
+            object.__setattr__(self, k, a)
         if not isinstance(self.stop, str) or self.stop not in STOPS: raise ValueError(f"stop={short(self.stop)}: expected one of {list(STOPS)}")
         if not np.isfinite(self.lrs).all() or (self.lrs<0).any(): raise ValueError("lrs holds a rate that is below 0, or not finite")
         if len(self.lrs)!=len(self.losses): raise ValueError(f"{len(self.lrs)} rows of rates for {len(self.losses)} losses: a sweep has one row per loss")

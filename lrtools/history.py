@@ -71,6 +71,7 @@ class FitRecord:
         stop:str='interrupted', # A key of `STOPPED`; 'interrupted' as long as it runs
         date:str='' # When, ISO 8601
     ):
+        if isinstance(trains, (str, bytes, dict)) or not hasattr(trains, '__iter__'): raise TypeError(f"trains={short(trains)}: expected True or False for each parameter group")
         if not isinstance(stop, str) or stop not in STOPPED: raise ValueError(f"stop={short(stop)}: expected one of {list(STOPPED)}")
         self.n_epoch,self.n_iter,self.trains,self.start_epoch,self.name,self.planned,self.stop,self.date = n_epoch,n_iter,tuple(map(bool, trains)),start_epoch,name,planned,stop,date
         check_fields(self, n_epoch='count', n_iter='count', start_epoch='count', name='text', date='text')
@@ -106,6 +107,7 @@ class LRHistory(_ByJson):
     def __init__(self,
         fits:list=() # Of `FitRecord`
     ):
+        if not isinstance(fits, (list, tuple)) or not all(isinstance(f, FitRecord) for f in fits): raise TypeError(f"fits={short(fits)}: expected a list of `FitRecord`s")
         self.fits = list(fits)
 
     def __len__(self): return len(self.fits)

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from .curve import VERSION, _unpack, check_fields, read_json, reads
 from .groups import NORMS
-from .schedule import Schedule, _code, _count, count_steps, _from_plain, _number, _one_of, _plain, _rate, _sched, _to_plain, cyclical, one_cycle, sgdr, sgdr_epochs, slanted_triangular
+from .schedule import MOST_PARTS, Schedule, _code, _count, count_steps, _from_plain, _number, _one_of, _plain, _rate, _sched, _to_plain, cyclical, one_cycle, sgdr, sgdr_epochs, slanted_triangular
 from .words import short
 
 # %% ../nbs/06_plan.ipynb #c005
@@ -108,6 +108,7 @@ class Plan:
     )->np.ndarray: # bool, shape (phases, n)
         "Which groups train in each phase; those before the first freezing are taken to train"
         first,rows = 0,[]
+        _count('n', n, hi=10**6)
         for p in self:
             if p.freeze_to is not None: first = p.freeze_to+n*(p.freeze_to<0)
             rows.append(np.arange(n)>=first)
@@ -184,8 +185,9 @@ def fine_tune_plan(
     div:float=5. # Of the second phase
 )->Plan:
     "fastai's `fine_tune`: the head alone, then everything with discriminative rates"
-    _rate('base_lr', base_lr)
-    half = base_lr/2
+    _count('epochs', epochs)
+    _count('freeze_epochs', freeze_epochs)
+    half = _number('base_lr', base_lr, 0, open_lo=True)/2
     return Plan([Phase(one_cycle(slice(base_lr), pct_start=.99), freeze_epochs, freeze_to=-1, name='head'),
                  Phase(one_cycle(slice(half/_number('lr_mult', lr_mult, 1), half), pct_start=pct_start, div=div), epochs, freeze_to=0, name='all')])
 
@@ -198,9 +200,10 @@ def gradual_unfreeze_plan(
     sched=slanted_triangular # A function that makes a schedule of rates: `slanted_triangular` or `one_cycle`
 )->Plan:
     "The head first, then one more group in each phase, with discriminative rates and slanted triangles (ULMFiT, Howard & Ruder, arXiv:1801.06146, section 3)"
-    n = _count('n_groups', n_groups)
-    _rate('lr_max', lr_max)
+    n = _count('n_groups', n_groups, hi=MOST_PARTS)
+    _number('lr_max', lr_max, 0, open_lo=True)
     _number('decay', decay, 1)
+    if not callable(sched) or isinstance(sched, Schedule): raise TypeError(f"sched={short(sched)}: expected a function that makes a schedule of rates, such as one_cycle")
     rates = [lr_max/decay**(n-1-i) for i in range(n)]
     return Plan([Phase(sched(rates if n>1 else lr_max), last_epochs if i==n-1 else n_epoch, freeze_to=n-1-i, keep_state=i>0, name=f'from group {n-1-i}') for i in range(n)])
 
@@ -212,8 +215,8 @@ def lesson2_plan(
 )->Plan:
     """The recipe of fast.ai's second lesson of 2017: a frozen body in evaluation mode (as if its activations were computed once), frozen with augmentation,
     then unfrozen with lower rates for lower groups and cycles with `cycle_mult=2`. Between the phases it asks for another range test."""
-    n = _count('n_groups', n_groups)
-    _rate('lr', lr)
+    n = _count('n_groups', n_groups, hi=MOST_PARTS)
+    _number('lr', lr, 0, open_lo=True)
     _number('ratio', ratio, 1)
     rates = [float(f'{lr/ratio**(n-1-i):.3g}') for i in range(n)]
     return Plan([Phase(sgdr(lr, 1), 1, freeze_to=n-1, norm='eval', name='precomputed'), Phase(sgdr(lr, 2, 1, 1), 2, freeze_to=n-1, norm='eval', name='frozen'),
