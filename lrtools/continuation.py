@@ -15,7 +15,7 @@ import numpy as np
 from .curve import fmt_lr
 from .groups import times
 from .history import LRHistory, _check_history
-from .plan import Phase, Plan
+from .plan import Phase, Plan, _check_plan
 from .schedule import _count, _number, _one_of, constant, flat_cos, one_cycle, step, warmup_cos
 
 # %% ../nbs/08_continuation.ipynb #c005
@@ -33,6 +33,7 @@ def jump(
 )->str:
     "How far the first rate of `plan` is from the last one of `history`, for the last parameter group, in words"
     _check_history(history)
+    _check_plan(plan)
     p = plan[0].sched.for_groups(len(history.last_lr))
     return _said_jump(history.last_lr[-1], float(np.atleast_1d(p(0.))[-1]))
 

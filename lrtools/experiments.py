@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _ByJson, _num, _plain, _unpack
+from .curve import VERSION, _ByJson, _num, _plain, _unpack, check_fields, read_json, reads
 from .history import LRHistory
 from .words import cut, md_code, md_table, md_text, short
 
@@ -260,14 +260,17 @@ def to_dict(self:Runs)->dict:
     return dict(kind='Runs', version=VERSION, runs=[one(r) for r in self.runs], arms=self.arms, past=None if self.past is None else self.past.to_dict(), notes=list(self.notes), date=self.date)
 
 def _run_of(d, **kw):
+    check_fields(d, arm='text', seed='count', dense='list', seconds='number', error='text')
     return ArmRun(d['arm'], d['seed'], LRHistory.from_dict(d['history']), _num(d['valid0']), tuple((int(i), _num(v)) for i,v in d['dense']), d['seconds'], d['error'], **kw)
 
 @patch(cls_method=True)
+@reads('Runs')
 def from_dict(cls:Runs,
     d:dict # What `to_dict` returned
 )->Runs:
     "The runs that `to_dict` wrote; weights are not among them"
     d = _unpack(d, 'Runs')
+    check_fields(d, runs='list', arms='named texts', notes='texts', date='text')
     past = None if d['past'] is None else LRHistory.from_dict(d['past'])
     return cls([_run_of(r) for r in d['runs']], d['arms'], past, d['notes'], d['date'])
 
@@ -281,7 +284,7 @@ def from_json(cls:Runs,
     s:str # JSON text
 )->Runs:
     "The runs that `to_json` wrote; weights are not among them"
-    return cls.from_dict(json.loads(s))
+    return cls.from_dict(read_json(s, 'Runs'))
 
 # %% ../nbs/09_experiments.ipynb #c014
 _WINDOW = 5 # batches that are averaged
@@ -563,11 +566,14 @@ def to_json(self:UnfreezeStudy)->str:
     return json.dumps(dict(kind='UnfreezeStudy', version=VERSION, **d), allow_nan=False)
 
 @patch(cls_method=True)
+@reads('UnfreezeStudy')
 def from_json(cls:UnfreezeStudy,
     s:str # JSON text
 )->UnfreezeStudy:
     "The study that `to_json` wrote"
-    d = _unpack(json.loads(s), 'UnfreezeStudy') # older ones have a `level`, which is no longer used
+    d = _unpack(read_json(s, 'UnfreezeStudy'), 'UnfreezeStudy') # older ones have a `level`, which is no longer used
+    check_fields(d, first='count', remedies='named texts', date='text')
+    if not d['still']['runs']: raise ValueError('still has no runs')
     return cls(Runs.from_dict(d['runs']), tuple(Runs.from_dict(d['still']).runs), d['first'], d['remedies'], d['date'])
 
 # %% ../nbs/09_experiments.ipynb #03d90b56
@@ -670,10 +676,12 @@ def to_json(self:ContinueStudy)->str:
     return json.dumps(dict(kind='ContinueStudy', version=VERSION, **d), allow_nan=False)
 
 @patch(cls_method=True)
+@reads('ContinueStudy')
 def from_json(cls:ContinueStudy,
     s:str # JSON text
 )->ContinueStudy:
     "The study that `to_json` wrote"
-    d = _unpack(json.loads(s), 'ContinueStudy')
+    d = _unpack(read_json(s, 'ContinueStudy'), 'ContinueStudy')
+    check_fields(d, shares='named numbers', date='text')
     still = d.get('still') # older ones have none
     return cls(Runs.from_dict(d['runs']), d['shares'], d['date'], () if still is None else Runs.from_dict(still).runs)

@@ -18,7 +18,7 @@ from itertools import groupby
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _is_number, _unpack, exact_lr, fmt_lr, _two_digits
+from .curve import VERSION, _is_number, _unpack, exact_lr, fmt_lr, _two_digits, read_json, reads
 from .words import Md, cut, md_code, md_table, md_text, short
 
 # %% ../nbs/04_groups.ipynb #c006
@@ -333,13 +333,13 @@ def to_json(self:FreezeReport)->str:
     return json.dumps(dict(kind='FreezeReport', version=VERSION, **asdict(self)), allow_nan=False)
 
 @patch(cls_method=True)
+@reads('FreezeReport')
 def from_json(cls:FreezeReport,
     s:str # JSON text
 )->FreezeReport:
     "The report that `to_json` wrote"
-    if not isinstance(s, (str, bytes)): raise TypeError(f"s={short(s)}: expected the JSON text that `to_json` wrote")
     try:
-        d = _unpack(json.loads(s), 'FreezeReport')
+        d = _unpack(read_json(s, 'FreezeReport'), 'FreezeReport')
         groups = [ParamGroup(**{**g, 'layers': [_layer(l) for l in g['layers']]}) for g in d['groups']]
         report = cls(**{**d, 'groups': groups, 'outside': [_layer(l) for l in d['outside']]})
         _try_out(report)

@@ -13,9 +13,9 @@ import json
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _ByJson, _num, _plain, _unpack
-from .schedule import Schedule, _from_plain, _to_plain
-from .words import cut, md_table
+from .curve import VERSION, _ByJson, _num, _plain, _unpack, check_fields, read_json, reads
+from .schedule import Schedule, _schedule_of, _to_plain
+from .words import cut, md_table, short
 
 # %% ../nbs/07_history.ipynb #c005
 class Column:
@@ -71,8 +71,11 @@ class FitRecord:
         stop:str='interrupted', # A key of `STOPPED`; 'interrupted' as long as it runs
         date:str='' # When, ISO 8601
     ):
-        if stop not in STOPPED: raise ValueError(f"stop={stop!r}: expected one of {list(STOPPED)}")
+        if isinstance(trains, (str, bytes, dict)) or not hasattr(trains, '__iter__'): raise TypeError(f"trains={short(trains)}: expected True or False for each parameter group")
+        if not isinstance(stop, str) or stop not in STOPPED: raise ValueError(f"stop={short(stop)}: expected one of {list(STOPPED)}")
         self.n_epoch,self.n_iter,self.trains,self.start_epoch,self.name,self.planned,self.stop,self.date = n_epoch,n_iter,tuple(map(bool, trains)),start_epoch,name,planned,stop,date
+        check_fields(self, n_epoch='count', n_iter='count', start_epoch='count', name='text', date='text')
+        if planned is not None and not isinstance(planned, Schedule): raise TypeError(f"planned={short(planned)}: expected a Schedule, or None")
         self.columns,self.epochs = {},[] # Columns by name: 'loss', 'step' (the batch within the fit), and hypers; dictionaries of metrics
 
     def add(self, step, loss, hypers):
@@ -83,7 +86,7 @@ class FitRecord:
     def __len__(self): return len(self.columns['loss']) if 'loss' in self.columns else 0
     def __getitem__(self, name):
         "The column `name`: shape (steps,) for 'loss' and 'step', (steps, groups) for hypers"
-        if name not in self.columns: raise ValueError(f"{name!r} is not recorded; there are {', '.join(map(repr, self.columns))}")
+        if name not in self.columns: raise ValueError(f"{short(name)} is not recorded; there are {', '.join(map(repr, self.columns))}")
         return self.columns[name].values
     @property
     def lrs(self):
@@ -104,6 +107,7 @@ class LRHistory(_ByJson):
     def __init__(self,
         fits:list=() # Of `FitRecord`
     ):
+        if not isinstance(fits, (list, tuple)) or not all(isinstance(f, FitRecord) for f in fits): raise TypeError(f"fits={short(fits)}: expected a list of `FitRecord`s")
         self.fits = list(fits)
 
     def __len__(self): return len(self.fits)
@@ -131,7 +135,7 @@ class LRHistory(_ByJson):
 
 # %% ../nbs/07_history.ipynb #c008
 def _check_history(history):
-    if not isinstance(history, LRHistory): raise TypeError(f"history={history!r}: expected an LRHistory, `learn.lr_history`")
+    if not isinstance(history, LRHistory): raise TypeError(f"history={short(history)}: expected an LRHistory, `learn.lr_history`")
     if not history.n_steps: raise ValueError("history has no steps yet: `record(learn)` before a fit, or `fit_plan`")
 
 # %% ../nbs/07_history.ipynb #c010
@@ -165,22 +169,44 @@ def to_dict(self:LRHistory)->dict:
     "As a dict of plain lists, strings and numbers; NaN is None. A column that never changed is written once"
     return dict(kind='LRHistory', version=VERSION, fits=[_plain_fit(f) for f in self])
 
+def _rows(o): return [_rows(v) for v in o] if isinstance(o, list) else _num(o)
+
+def _column_of(name, c, n_groups):
+    "A column from its plain form: one number in each row, or one for each group. ValueError for another shape or length"
+    check_fields(c, n='count', rows='list')
+    res = Column(_rows(c['rows']))
+    want = 1 if name in ('loss','step') else 2
+    if res.n and (res.values.ndim!=want or want==2 and res.values.shape[1]!=n_groups): raise ValueError(f"column {short(name)} has rows of the shape {res.values.shape[1:]}, in a fit of {n_groups} parameter groups")
+    if res.n!=c['n'] and not (res.n==1 and c['n']): raise ValueError(f"column {short(name)} has {res.n} rows and says {short(c['n'])}")
+    res.n = c['n']
+    return res
+
+def _metric(k, v): return _num(v) if v is None or isinstance(v, str) and k!='time' else v
+
+def _fit_of(d):
+    "A `FitRecord` from its plain form"
+    check_fields(d, trains='flags', epochs='list', columns='dict')
+    d = dict(d)
+    columns,epochs,planned = d.pop('columns'),d.pop('epochs'),d.pop('planned')
+    f = FitRecord(**d, planned=None if planned is None else _schedule_of(planned))
+    for e in epochs:
+        if not isinstance(e, dict) or not all(isinstance(k, str) and isinstance(v, (int, float, str, type(None))) for k,v in e.items()): raise TypeError(f"epochs holds {short(e)}: expected dictionaries of numbers")
+    f.epochs = [{k:_metric(k, v) for k,v in e.items()} for e in epochs]
+    f.columns = {k:_column_of(k, c, len(f.trains)) for k,c in columns.items()}
+    lens = {k:c.n for k,c in f.columns.items()}
+    lacks = {'loss','step','lr'}-{*lens} if lens else ()
+    if lacks or len({*lens.values()})>1: raise ValueError(f"its columns have the lengths {short(lens)}: expected 'loss', 'step', 'lr' and others of the same length")
+    return f
+
 @patch(cls_method=True)
+@reads('LRHistory')
 def from_dict(cls:LRHistory,
     d:dict # What `to_dict` returned
 )->LRHistory:
-    "The history that `to_dict` wrote"
-    def rows(o): return [rows(v) for v in o] if isinstance(o, list) else _num(o)
-    def fit(d):
-        d = dict(d)
-        columns,epochs,planned = d.pop('columns'),d.pop('epochs'),d.pop('planned')
-        f = FitRecord(**d, planned=planned and _from_plain(planned))
-        f.epochs = [{k:_num(v) if v is None or isinstance(v, str) and k!='time' else v for k,v in e.items()} for e in epochs]
-        for k,c in columns.items():
-            f.columns[k] = Column(rows(c['rows']))
-            f.columns[k].n = c['n']
-        return f
-    return cls([fit(o) for o in _unpack(d, 'LRHistory')['fits']])
+    "The history that `to_dict` wrote. ValueError for what is not whole"
+    d = _unpack(d, 'LRHistory')
+    check_fields(d, fits='list')
+    return cls([_fit_of(o) for o in d['fits']])
 
 @patch
 def to_json(self:LRHistory)->str:
@@ -191,5 +217,5 @@ def to_json(self:LRHistory)->str:
 def from_json(cls:LRHistory,
     s:str # JSON text
 )->LRHistory:
-    "The history that `to_json` wrote"
-    return cls.from_dict(json.loads(s))
+    "The history that `to_json` wrote. ValueError for what is not whole"
+    return cls.from_dict(read_json(s, 'LRHistory'))

@@ -8,16 +8,46 @@ Docs: https://lrtools.github.io/lrtools/interop.html.md"""
 __all__ = ['from_torch', 'to_torch', 'from_everydream']
 
 # %% ../nbs/16_interop.ipynb #c003
-import math, warnings
+import inspect, math, warnings
 from typing import Callable
 
 import numpy as np
 import torch
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from .schedule import Schedule, _count, _number, _one_of, _rate, _sched, sampled
+from .plan import Phase, Plan
+from .schedule import Schedule, _count, _number, _one_of, _rate, _sched, count_steps, sampled
+from .words import cut, short
+
+
 
 # %% ../nbs/16_interop.ipynb #c005
+def _parts(sched):
+    "A scheduler and those that it holds, itself or in a list"
+    held = [o for v in vars(sched).values() for o in (v if isinstance(v, (list, tuple)) else [v])] if hasattr(sched, '__dict__') else []
+    return [sched, *(o for o in held if callable(getattr(o, 'step', None)) and not isinstance(o, torch.optim.Optimizer))]
+
+def _optimizers(sched):
+    "Optimizers that a scheduler, or a scheduler in it, holds"
+    held = [o for s in _parts(sched) if hasattr(s, '__dict__') for v in vars(s).values() for o in (v if isinstance(v, (list, tuple)) else [v])]
+    return [o for o in held if isinstance(o, torch.optim.Optimizer)]
+
+def _wanted(step):
+    "The first thing that a method `step` cannot do without, but numbers of steps or epochs; None"
+    try: ps = inspect.signature(step).parameters.values()
+    except (TypeError, ValueError): return None
+    return next((p.name for p in ps if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in ('epoch','num_updates')), None)
+
+def _check_scheduler(sched, opt):
+    "Refuse what has no curve, before it is stepped"
+    if not callable(getattr(sched, 'step', None)): raise TypeError(f"make_scheduler gave {short(sched)}: expected a scheduler, with a method `step`")
+    wants = next((w for w in map(_wanted, (s.step for s in _parts(sched))) if w), None)
+    if wants or any(isinstance(s, ReduceLROnPlateau) for s in _parts(sched)):
+        raise ValueError(f"this scheduler follows a metric (the `step` of {type(sched).__name__} wants `{wants or 'metrics'}`): it has no curve before the training. In a fit of fastai, `record(learn)` keeps what its rates were")
+    held = _optimizers(sched)
+    if held and not all(o is opt for o in held): raise ValueError(f"make_scheduler gave a {type(sched).__name__} of another optimizer: make it of the one that it is called with, `lambda opt: {type(sched).__name__}(opt, ...)`")
+
+# %% ../nbs/16_interop.ipynb #13e8afa6
 def from_torch(
     make_scheduler:Callable, # Called with an optimizer, gives its scheduler: `lambda opt: OneCycleLR(opt, 1e-2, total_steps=100)`
     n_iter:int, # Steps of the whole training
@@ -25,22 +55,23 @@ def from_torch(
     mom:float=.9, # Its momentum
     n_epoch:int|None=None # Epochs in `n_iter`, for a scheduler that is stepped after each epoch; None: after each step
 )->Schedule:
-    """What a scheduler of torch, transformers or timm does, step by step, as a schedule. ValueError where it ends before `n_iter` steps, gives rates that cannot be, or counts epochs (as timm's do
-    unless told otherwise) and `n_epoch` is not given"""
-    if not callable(make_scheduler): raise TypeError(f"make_scheduler={make_scheduler!r}: expected a function of an optimizer that gives its scheduler")
+    """What a scheduler of torch, transformers or timm does, step by step, as a schedule. ValueError where it ends before `n_iter` steps, gives rates that cannot be, follows a metric, is of another
+    optimizer, or counts epochs (as timm's do unless told otherwise) and `n_epoch` is not given"""
+    if not callable(make_scheduler): raise TypeError(f"make_scheduler={short(make_scheduler)}: expected a function of an optimizer that gives its scheduler")
     lrs = [float(v) for v in _rate('lr', lr, zero=True)]
     _number('mom', mom, 0, 1, open_hi=True)
+    n_iter = count_steps('n_iter', n_iter)
     opt = torch.optim.SGD([dict(params=[torch.nn.Parameter(torch.zeros(1))], lr=v) for v in lrs], lr=lrs[0], momentum=mom)
-    if n_epoch is not None and _count('n_iter', n_iter)%_count('n_epoch', n_epoch): raise ValueError(f"n_iter={n_iter} is no multiple of n_epoch={n_epoch}: each epoch has the same number of steps")
+    if n_epoch is not None and n_iter%_count('n_epoch', n_epoch): raise ValueError(f"n_iter={n_iter} is no multiple of n_epoch={n_epoch}: each epoch has the same number of steps")
     rates,moms,each = [],[],1 if n_epoch is None else n_iter//n_epoch
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         sched = make_scheduler(opt)
-        if not callable(getattr(sched, 'step', None)): raise TypeError(f"make_scheduler gave {sched!r}: expected a scheduler, with a method `step`")
+        _check_scheduler(sched, opt)
         timm = hasattr(sched, 'step_update') # counts from outside
         if timm and getattr(sched, 't_in_epochs', False) and n_epoch is None: raise ValueError("this scheduler of timm counts epochs: give n_epoch, too, or make it with t_in_epochs=False")
         if timm: sched.step(0) if n_epoch else sched.step_update(0)
-        for i in range(_count('n_iter', n_iter)):
+        for i in range(n_iter):
             rates.append([float(g['lr']) for g in opt.param_groups])
             moms.append(float(opt.param_groups[0]['momentum']))
             opt.step()
@@ -48,44 +79,71 @@ def from_torch(
             try:
                 if timm and n_epoch is None: sched.step_update(i+1)
                 elif (i+1)%each==0: sched.step(*[(i+1)//each]*timm)
-            except ValueError as e: raise ValueError(f"the scheduler ended at step {i+1} of n_iter={n_iter}: {e}") from None
+            except ValueError as e: raise ValueError(cut(f"the scheduler ended at step {i+1} of n_iter={n_iter}: {e}")) from None
     rates = [r[0] for r in rates] if len(lrs)==1 else rates
     return sampled(rates, moms if len({*moms})>1 else None)
 
 # %% ../nbs/16_interop.ipynb #c012
 def to_torch(
-    sched:Schedule, # Ours
+    sched:Schedule|Plan|Phase, # Ours
     optimizer:torch.optim.Optimizer, # Its rates are set from now on
-    n_iter:int # Steps of the whole training
+    n_iter:int # Steps of the whole training; those of a plan are a multiple of its epochs
 )->LambdaLR: # Call its `step` after each step of the optimizer
     """Run a schedule in a plain PyTorch loop, Lightning or accelerate: the rate of step `i` is `sched(i/n_iter)`, and the last one after the end. A `LambdaLR` has no momentum: that of
-    the schedule is left out. ValueError for rates of another number of groups than the optimizer has"""
-    n,m = len(optimizer.param_groups),_count('n_iter', n_iter)
-    _sched('sched', sched)
-    sched = sched.for_groups(n)
-    if sched.n_groups not in (None, n): raise ValueError(f"sched has rates for {sched.n_groups} parameter groups, the optimizer has {n}")
-    rates = np.broadcast_to(sched(np.arange(m)/m).reshape(m, -1), (m, n))
+    the schedule is left out. ValueError for rates of another number of groups than the optimizer has, and for plans that do more than set rates"""
+    if not isinstance(optimizer, torch.optim.Optimizer): raise TypeError(f"optimizer={short(optimizer)}: expected one of torch; that of a learner with an `OptimWrapper` is `learn.opt.opt`")
+    n,m = len(optimizer.param_groups),count_steps('n_iter', n_iter)
+    plan = Plan([sched]) if isinstance(sched, Phase) else sched
+    rates = _plan_rates(plan, m, n) if isinstance(plan, Plan) else _sched_rates(_sched('sched', plan), m, n)
     for g in optimizer.param_groups: g['initial_lr'] = 1. # a LambdaLR multiplies
     return LambdaLR(optimizer, [lambda i, k=k: float(rates[min(i, m-1), k]) for k in range(n)])
 
+def _sched_rates(sched, m, n):
+    sched = sched.for_groups(n)
+    if sched.n_groups not in (None, n): raise ValueError(f"sched has rates for {sched.n_groups} parameter groups, the optimizer has {n}")
+    return np.broadcast_to(sched(np.arange(m)/m).reshape(m, -1), (m, n))
+
+def _plan_rates(plan, m, n):
+    for i,p in enumerate(plan):
+        more = [k for k in ('freeze_to','wd','clip') if getattr(p, k) is not None]+['reset_opt']*p.reset_opt
+        if more: raise ValueError(f"phase {i} of the plan has {more[0]}={short(getattr(p, more[0]))}, which a scheduler cannot do: do that yourself, and run its rates with to_torch(plan[{i}].sched, optimizer, n_iter)")
+    if m%plan.n_epoch: raise ValueError(f"n_iter={m}: expected a multiple of the {plan.n_epoch} epochs of the plan, n_epoch*len(loader)")
+    return plan.rates(m//plan.n_epoch, n)
+
 # %% ../nbs/16_interop.ipynb #c016
-_EVERYDREAM = 'constant','constant_with_warmup','linear','cosine','polynomial'
+_EVERYDREAM = 'constant','constant_with_warmup','linear','cosine','polynomial' # what its main settings take
+_DIFFUSERS = *_EVERYDREAM,'cosine_with_restarts' # those within `base` go to diffusers unseen
+_LR,_POLY_END = 1e-6,1e-7 # its rate where none is set, and the last rate of diffusers' polynomial
+
+def _whole(name, v, lo):
+    "A number of steps, as its `int(...)` takes it"
+    return _count(name, int(v) if isinstance(v, float) and v==int(v) else v, lo)
+
+def _everydream_settings(config, n):
+    "(lr, scheduler, steps of decay, steps of warm-up, cycles): the main `lr` wins where it is set, everything else within `base` where it is neither null nor 0"
+    base = config.get('base')
+    if base is not None and not isinstance(base, dict): raise TypeError(f"base={short(base)}: expected the settings as a dictionary")
+    base = base or {}
+    lr = next((o for o in (config.get('lr'), base.get('lr')) if o is not None), _LR)
+    decay,warm = config.get('lr_decay_steps'),config.get('lr_warmup_steps')
+    decay = int(1.5*n) if decay is None or _number('lr_decay_steps', decay, -math.inf)<1 else _whole('lr_decay_steps', decay, 1)
+    warm = decay//50 if warm is None else _whole('lr_warmup_steps', warm, 0) # of the main decay, whatever `base` says
+    kind = _one_of('lr_scheduler', base['lr_scheduler'], _DIFFUSERS) if base.get('lr_scheduler') else _one_of('lr_scheduler', config.get('lr_scheduler') or 'constant', _EVERYDREAM)
+    cycles = base.get('lr_num_restarts') or config.get('lr_num_restarts') or 1
+    return _number('lr', lr, 0),kind,_whole('lr_decay_steps', base.get('lr_decay_steps') or decay, 1),_whole('lr_warmup_steps', base.get('lr_warmup_steps') or warm, 0),_whole('lr_num_restarts', cycles, 1)
 
 def from_everydream(
     config:dict, # Its settings: `lr`, `lr_scheduler`, `lr_decay_steps`, `lr_warmup_steps`, perhaps within `base`; others are not looked at
     n_iter:int # Steps of the whole training: epochs times steps of an epoch
 )->Schedule:
-    "The schedule that EveryDream2's settings mean. ValueError for settings that it would not take"
-    if not isinstance(config, dict): raise TypeError(f"config={config!r}: expected the settings as a dictionary")
-    c = {**config, **{k:v for k,v in (config.get('base') or {}).items() if v is not None}}
-    n,lr,kind = _count('n_iter', n_iter),c.get('lr'),c.get('lr_scheduler') or 'constant'
-    lr = 1e-6 if lr is None else float(_rate('lr', lr)[0])
-    _one_of('lr_scheduler', kind, _EVERYDREAM)
-    decay,warm = c.get('lr_decay_steps'),c.get('lr_warmup_steps')
-    decay = int(1.5*n) if decay is None or decay<1 else _count('lr_decay_steps', decay)
-    warm = decay//50 if warm is None else _count('lr_warmup_steps', warm, 0)
+    "The schedule of the U-Net that EveryDream2's settings mean, merged as its `get_final_optimizer_configs` does. ValueError for settings that it would not take"
+    if not isinstance(config, dict): raise TypeError(f"config={short(config)}: expected the settings as a dictionary")
+    n = count_steps('n_iter', n_iter)
+    lr,kind,decay,warm,cycles = _everydream_settings(config, n)
+    if kind=='polynomial' and lr<=_POLY_END: raise ValueError(f"lr={lr:g}: diffusers' polynomial goes down to 1e-7, and wants a higher rate")
     i = np.arange(n)
     x = (i-warm)/max(1, decay-warm)
-    after = {'constant': 1., 'constant_with_warmup': 1., 'linear': np.maximum(0, (decay-i)/max(1, decay-warm)), 'cosine': np.maximum(0, .5*(1+np.cos(math.pi*x))), # diffusers' formulas
-             'polynomial': np.where(i>decay, 1e-7/lr, (1-1e-7/lr)*np.clip(1-x, 0, 1)+1e-7/lr)}[kind]
+    after = {'constant': lambda: 1., 'constant_with_warmup': lambda: 1., 'linear': lambda: np.maximum(0, (decay-i)/max(1, decay-warm)), 'cosine': lambda: np.maximum(0, .5*(1+np.cos(math.pi*x))), # diffusers' formulas
+             'cosine_with_restarts': lambda: np.where(x>=1, 0., np.maximum(0, .5*(1+np.cos(math.pi*((cycles*x)%1))))),
+             'polynomial': lambda: np.where(i>decay, _POLY_END/lr, (1-_POLY_END/lr)*np.clip(1-x, 0, 1)+_POLY_END/lr)}[kind]()
     return sampled((lr*np.where((i<warm)&(kind!='constant'), i/max(1, warm), after)).tolist())

@@ -14,9 +14,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _unpack
+from .curve import VERSION, _unpack, check_fields, read_json, reads
 from .groups import NORMS
-from .schedule import Schedule, _code, _count, _from_plain, _number, _one_of, _plain, _rate, _sched, _to_plain, cyclical, one_cycle, sgdr, sgdr_epochs, slanted_triangular
+from .schedule import MOST_PARTS, Schedule, _code, _count, count_steps, _from_plain, _number, _one_of, _plain, _rate, _sched, _to_plain, cyclical, one_cycle, sgdr, sgdr_epochs, slanted_triangular
+from .words import short
 
 # %% ../nbs/06_plan.ipynb #c005
 @dataclass(frozen=True, repr=False)
@@ -39,28 +40,36 @@ class Phase:
         if self.freeze_to is not None: _count('freeze_to', self.freeze_to, -10**6)
         if self.wd is not None: object.__setattr__(self, 'wd', _plain(self.wd)); _rate('wd', self.wd, zero=True)
         _one_of('norm', self.norm, NORMS)
-        if self.norm!='as is' and self.freeze_to is None: raise ValueError(f"norm={self.norm!r} is an option of freezing: give freeze_to, too")
+        if self.norm!='as is' and self.freeze_to is None: raise ValueError(f"norm={short(self.norm)} is an option of freezing: give freeze_to, too")
         for k in ('keep_state','reset_opt'):
-            if not isinstance(getattr(self, k), bool): raise TypeError(f"{k}={getattr(self, k)!r}: expected True or False")
+            if not isinstance(getattr(self, k), bool): raise TypeError(f"{k}={short(getattr(self, k))}: expected True or False")
         if self.clip is not None: _number('clip', self.clip, 0, open_lo=True)
-        if not isinstance(self.name, str): raise TypeError(f"name={self.name!r}: expected a text")
+        if not isinstance(self.name, str): raise TypeError(f"name={short(self.name)}: expected a text")
 
     def __repr__(self):
         named = [f'{f.name}={_code(getattr(self, f.name))}' for f in fields(self)[2:] if getattr(self, f.name)!=f.default]
         return f"Phase({', '.join([repr(self.sched), str(self.n_epoch), *named])})"
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, init=False)
 class Plan:
     "Phases, one after the other"
     phases:tuple # Of `Phase`
 
+    def __init__(self,
+        phases:list, # Of `Phase`, in their order
+        *more # None: all phases are in the list
+    ):
+        if more: raise TypeError(f"a plan was given {len(more)+1} arguments: its phases are one list, Plan([Phase(one_cycle(1e-3), 1), Phase(one_cycle(1e-4), 2)])")
+        object.__setattr__(self, 'phases', phases)
+        self.__post_init__()
+
     def __post_init__(self):
         ps = self.phases
-        if isinstance(ps, (Phase, Schedule)) or not hasattr(ps, '__iter__'): raise TypeError(f"phases={ps!r}: expected a list of phases, Plan([Phase(one_cycle(1e-3), 3)])")
+        if isinstance(ps, (Phase, Schedule)) or not hasattr(ps, '__iter__'): raise TypeError(f"phases={short(ps)}: expected a list of phases, Plan([Phase(one_cycle(1e-3), 3)])")
         object.__setattr__(self, 'phases', tuple(ps))
         if not self.phases: raise ValueError("phases is empty: a plan has at least one phase")
         for p in self.phases:
-            if not isinstance(p, Phase): raise TypeError(f"phases holds {p!r}: expected phases, such as Phase(one_cycle(1e-3), 3)")
+            if not isinstance(p, Phase): raise TypeError(f"phases holds {short(p)}: expected phases, such as Phase(one_cycle(1e-3), 3)")
 
     def __len__(self): return len(self.phases)
     def __iter__(self): return iter(self.phases)
@@ -90,7 +99,7 @@ class Plan:
         plan = Plan([replace(p, sched=p.sched.for_groups(n)) for p in self])
         for i,p in enumerate(plan):
             if p.sched.n_groups not in (None, n): raise ValueError(f"phase {i} has rates for {p.sched.n_groups} parameter groups, the learner has {n}")
-            if isinstance(p.wd, list) and len(p.wd)!=n: raise ValueError(f"phase {i} has wd={p.wd!r} for {len(p.wd)} parameter groups, the learner has {n}")
+            if isinstance(p.wd, list) and len(p.wd)!=n: raise ValueError(f"phase {i} has wd={short(p.wd)} for {len(p.wd)} parameter groups, the learner has {n}")
             if p.freeze_to is not None and not -n<=p.freeze_to<=n: raise ValueError(f"phase {i} has freeze_to={p.freeze_to}, the learner has {n} parameter group{'s' if n>1 else ''}")
         return plan
 
@@ -99,13 +108,15 @@ class Plan:
     )->np.ndarray: # bool, shape (phases, n)
         "Which groups train in each phase; those before the first freezing are taken to train"
         first,rows = 0,[]
+        _count('n', n, hi=10**6)
         for p in self:
             if p.freeze_to is not None: first = p.freeze_to+n*(p.freeze_to<0)
             rows.append(np.arange(n)>=first)
         return np.array(rows)
 
 def _check_plan(plan):
-    if not isinstance(plan, Plan): raise TypeError(f"plan={plan!r}: expected a Plan, such as Plan([Phase(one_cycle(1e-3), 3)])")
+    if isinstance(plan, Schedule): raise TypeError(f"plan={short(plan)} is a Schedule, which has no epochs: give Phase(sched, n_epoch), such as Phase({plan.kind}(...), 3)")
+    if not isinstance(plan, Plan): raise TypeError(f"plan={short(plan)}: expected a Plan, such as Plan([Phase(one_cycle(1e-3), 3)])")
 
 def _likely_groups(plan):
     "Parameter groups to draw a plan for where no learner tells"
@@ -120,7 +131,7 @@ def rates(self:Plan,
     n:int # Parameter groups
 )->np.ndarray: # shape (epochs*n_iter, n)
     "The rate of every group at every step"
-    _count('n_iter', n_iter)
+    count_steps('n_iter', self.n_epoch*_count('n_iter', n_iter))
     return np.concatenate([_columns(p.sched(np.arange(p.n_epoch*n_iter)/(p.n_epoch*n_iter)), n) for p in self.for_groups(n)])
 
 @patch
@@ -128,7 +139,7 @@ def moms(self:Plan,
     n_iter:int # Batches of an epoch
 )->np.ndarray: # shape (epochs*n_iter,)
     "The momentum at every step; NaN where a phase leaves it alone"
-    _count('n_iter', n_iter)
+    count_steps('n_iter', self.n_epoch*_count('n_iter', n_iter))
     return np.concatenate([_mom_of(p, np.arange(p.n_epoch*n_iter)/(p.n_epoch*n_iter)) for p in self])
 
 def _columns(y, n): return np.broadcast_to(y if y.ndim==2 else y[:,None], (len(y), n))
@@ -155,11 +166,14 @@ def to_json(self:Plan)->str:
     return json.dumps(dict(kind='Plan', version=VERSION, phases=[{f.name: _to_plain(getattr(p, f.name)) for f in fields(p)} for p in self]), allow_nan=False)
 
 @patch(cls_method=True)
+@reads('Plan')
 def from_json(cls:Plan,
     s:str # JSON text
 )->Plan:
-    "The plan that `to_json` wrote"
-    return cls([Phase(**{k:_from_plain(v) for k,v in p.items()}) for p in _unpack(json.loads(s), 'Plan')['phases']])
+    "The plan that `to_json` wrote. ValueError for what is not whole"
+    d = _unpack(read_json(s, 'Plan'), 'Plan')
+    check_fields(d, phases='list')
+    return cls([Phase(**{k:_from_plain(v) for k,v in p.items()}) for p in d['phases']])
 
 # %% ../nbs/06_plan.ipynb #c017
 def fine_tune_plan(
@@ -171,8 +185,9 @@ def fine_tune_plan(
     div:float=5. # Of the second phase
 )->Plan:
     "fastai's `fine_tune`: the head alone, then everything with discriminative rates"
-    _rate('base_lr', base_lr)
-    half = base_lr/2
+    _count('epochs', epochs)
+    _count('freeze_epochs', freeze_epochs)
+    half = _number('base_lr', base_lr, 0, open_lo=True)/2
     return Plan([Phase(one_cycle(slice(base_lr), pct_start=.99), freeze_epochs, freeze_to=-1, name='head'),
                  Phase(one_cycle(slice(half/_number('lr_mult', lr_mult, 1), half), pct_start=pct_start, div=div), epochs, freeze_to=0, name='all')])
 
@@ -185,9 +200,10 @@ def gradual_unfreeze_plan(
     sched=slanted_triangular # A function that makes a schedule of rates: `slanted_triangular` or `one_cycle`
 )->Plan:
     "The head first, then one more group in each phase, with discriminative rates and slanted triangles (ULMFiT, Howard & Ruder, arXiv:1801.06146, section 3)"
-    n = _count('n_groups', n_groups)
-    _rate('lr_max', lr_max)
+    n = _count('n_groups', n_groups, hi=MOST_PARTS)
+    _number('lr_max', lr_max, 0, open_lo=True)
     _number('decay', decay, 1)
+    if not callable(sched) or isinstance(sched, Schedule): raise TypeError(f"sched={short(sched)}: expected a function that makes a schedule of rates, such as one_cycle")
     rates = [lr_max/decay**(n-1-i) for i in range(n)]
     return Plan([Phase(sched(rates if n>1 else lr_max), last_epochs if i==n-1 else n_epoch, freeze_to=n-1-i, keep_state=i>0, name=f'from group {n-1-i}') for i in range(n)])
 
@@ -199,8 +215,8 @@ def lesson2_plan(
 )->Plan:
     """The recipe of fast.ai's second lesson of 2017: a frozen body in evaluation mode (as if its activations were computed once), frozen with augmentation,
     then unfrozen with lower rates for lower groups and cycles with `cycle_mult=2`. Between the phases it asks for another range test."""
-    n = _count('n_groups', n_groups)
-    _rate('lr', lr)
+    n = _count('n_groups', n_groups, hi=MOST_PARTS)
+    _number('lr', lr, 0, open_lo=True)
     _number('ratio', ratio, 1)
     rates = [float(f'{lr/ratio**(n-1-i):.3g}') for i in range(n)]
     return Plan([Phase(sgdr(lr, 1), 1, freeze_to=n-1, norm='eval', name='precomputed'), Phase(sgdr(lr, 2, 1, 1), 2, freeze_to=n-1, norm='eval', name='frozen'),
@@ -214,7 +230,7 @@ def decaying_cycles_plan(
 )->Plan:
     "Cycles that get lower from phase to phase; half cycles begin high, so that each phase ends low"
     _count('step_size', step_size)
-    if not isinstance(cycles, (list, tuple)) or not all(isinstance(o, (list, tuple)) and len(o)==2 for o in cycles): raise TypeError(f"cycles={cycles!r}: expected pairs of (number of cycles, highest rate)")
+    if not isinstance(cycles, (list, tuple)) or not all(isinstance(o, (list, tuple)) and len(o)==2 for o in cycles): raise TypeError(f"cycles={short(cycles)}: expected pairs of (number of cycles, highest rate)")
     def epochs(n):
         v = 2*step_size*_number('cycles', n, 0, open_lo=True)
         if v!=int(v): raise ValueError(f"cycles: {n} cycles of step size {step_size} make {v:g} epochs, which is no whole number")

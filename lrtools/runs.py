@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _ByJson, Sweep, _fields, _is_number, _num, _unpack, check_size, check_text, listed, reading, whole
+from .curve import VERSION, _ByJson, Sweep, _fields, _is_number, _num, _unpack, check_fields, listed, read_json, reads
 from .suggest import fmt_range
 from .words import Md, md_table, short
 
@@ -28,12 +28,10 @@ class Run:
     valid:float # Validation loss at the end; NaN where training did not get there
 
     def __post_init__(self):
-        parts = [v for v in (self.lr.start, self.lr.stop) if v is not None] if isinstance(self.lr, slice) else self.lr if isinstance(self.lr, tuple) else [self.lr]
-        if not parts or not all(_is_number(v) and math.isfinite(v) and v>=0 for v in parts): raise ValueError(f"lr={short(self.lr)}: expected a rate, a slice, or a tuple with one rate for each parameter group")
-        whole('seed', self.seed)
+        check_fields(self, seed='count', valid='number')
         if not isinstance(self.sweep, Sweep): raise TypeError(f"sweep={short(self.sweep)}: expected a `Sweep`")
-        if not _is_number(self.valid): raise TypeError(f"valid={short(self.valid)}: expected a loss, or NaN")
-
+        rates = self.lr if isinstance(self.lr, (list, tuple)) else [o for o in (self.lr.start, self.lr.stop) if o is not None] if isinstance(self.lr, slice) else [self.lr]
+        if not rates or not all(_is_number(o) and 0<=o<math.inf for o in rates): raise TypeError(f"lr={short(self.lr)}: expected a rate, a slice, or a rate for each parameter group")
     def __eq__(self, other): return _plain_run(self)==_plain_run(other) if isinstance(other, Run) else NotImplemented
     def __hash__(self): return hash((self.seed, self.sweep))
     @property
@@ -56,11 +54,8 @@ class ProbeRuns(_ByJson):
 
     def __post_init__(self):
         object.__setattr__(self, 'runs', listed('runs', self.runs, Run, 'a list of `Run`s'))
+        check_fields(self, num_it='steps', valid0='number', opt='text', bs='count?', date='text')
         if not self.runs: raise ValueError("runs is empty: a probe has at least one rate")
-        whole('num_it', self.num_it)
-        if not _is_number(self.valid0): raise TypeError(f"valid0={short(self.valid0)}: expected a loss, or NaN")
-        for k in ('opt','date'): check_text(k, getattr(self, k))
-        check_size('bs', self.bs)
 
     @property
     def groups(self):
@@ -107,11 +102,11 @@ def to_json(self:ProbeRuns)->str:
     return json.dumps(dict(kind='ProbeRuns', version=VERSION, **_fields(self, 'runs'), runs=runs), allow_nan=False)
 
 @patch(cls_method=True)
+@reads('ProbeRuns')
 def from_json(cls:ProbeRuns,
     s:str # JSON text
 )->ProbeRuns:
-    "The runs that `to_json` wrote"
-    with reading('s', 'ProbeRuns'):
-        d = _unpack(json.loads(s), 'ProbeRuns')
-        runs = [Run(_lr_back(r['lr']), r['seed'], Sweep(**r['sweep']), _num(r['valid'])) for r in d['runs']]
-        return cls(**{**d, 'runs': runs, 'valid0': _num(d['valid0'])})
+    "The runs that `to_json` wrote. ValueError for what is not whole"
+    d = _unpack(read_json(s, 'ProbeRuns'), 'ProbeRuns')
+    runs = [Run(_lr_back(r['lr']), r['seed'], Sweep(**r['sweep']), _num(r['valid'])) for r in d['runs']]
+    return cls(**{**d, 'runs': runs, 'valid0': _num(d['valid0'])})

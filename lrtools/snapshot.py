@@ -861,6 +861,7 @@ def save(self:Snapshot,
     overwrite:bool=False # Replace a file that is there
 )->Path:
     "Write to a file what it kept. FileExistsError for a file that is there"
+    if not isinstance(path, (str, os.PathLike)): raise TypeError(f"path={short(path)}: expected the path of a file, such as 'head.pt'")
     path = Path(path)
     if path.exists() and not overwrite: raise FileExistsError(f"{path} exists: take another name, or overwrite=True")
     save_sealed(dict(kind='Snapshot', version=VERSION, **self.saved()._state), path)

@@ -120,7 +120,7 @@ class Landmarks:
 
 # %% ../nbs/02_suggest.ipynb #c012
 def _check_curve(curve):
-    if not isinstance(curve, LRCurve): raise TypeError(f"curve is a {type(curve).__name__}: expected an `LRCurve`; of `GroupCurves` take one, `curves[0]`")
+    if not isinstance(curve, LRCurve): raise TypeError(f"curve={short(curve)}: expected an `LRCurve`; of `GroupCurves` take one, `curves[0]`; of your own rates and losses make one, `LRCurve.of(lrs, losses)`")
 
 def _xy(curve):
     "log10 rate and finite loss of each sweep that has any. The first points of a linear sweep stand too far apart on this axis (or at 0): they are left out"
@@ -331,6 +331,10 @@ def _sd(curve, m):
     k,var = len(singles)-1,float(np.var(singles, ddof=1))
     return math.sqrt((2*prior+k*var)/(2+k)/n)
 
+def _below_zero(m):
+    "Whether the fall goes clearly through 0: such a loss has no floor, so that its lowest point says little"
+    return m.best_loss<-2*m.noise and -m.best_loss>.05*m.fall
+
 def suggest(
     curve:LRCurve # Of `lr_range_test`
 )->Suggestion:
@@ -352,6 +356,7 @@ def suggest(
              f"Most of the fall is done by {fmt_lr(m.lr_fall)}; the loss never diverged up to {fmt_lr(10**max(_ends(curve)))}, so the upper side is a guess."
     if lr>NEAR*m.lr_min: reason += f" It is beyond the lowest point of the trend, {fmt_lr(m.lr_min)}: noise makes that point uncertain, so compare with `probe`."
     fastai = [float(np.nanmedian(v)) for v in fastai_rules(curve).values() if (v>0).any()]
+    if _below_zero(m): reason += " The loss falls below 0, as a GAN's critic's or a likelihood may without end: that it falls faster need not be better training, so take this for an upper bound."
     if fastai and max(fastai)/min(fastai)>=30: reason += f" fastai's rules disagree {_times(max(fastai)/min(fastai))} here."
     return Suggestion(lr, (lo, hi), _ranges(m, curve, lr), reason)
 

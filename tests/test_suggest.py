@@ -191,3 +191,29 @@ def test_divergence_for_any_sign(shift):
 def test_a_falling_loss_never_diverges(end, fall, seed):
     judge,rng = Divergence(),np.random.default_rng(seed)
     assert not any(judge.update(l) for l in np.linspace(end+fall, end, 200)+rng.normal(0, fall/20, 200))
+
+# ---------------------------------------------------------------- losses without a floor
+
+def own(start, low, high, noise=.02, seed=0, repeats=1):
+    "A curve that falls from `start` to `low` and ends at `high`"
+    from lrtools.curve import LRCurve
+    lrs,rng = np.geomspace(1e-6, 3., 100),np.random.RandomState(seed)
+    rows = [np.interp(np.log10(lrs), [-6, -4, -1.3, -.6, .5], [start, start, low, low, high])+noise*rng.randn(100) for _ in range(repeats)]
+    return LRCurve.of(lrs, rows)
+
+@pytest.mark.parametrize('start,low,high', [(0., -2., -9.), (.02, -.7, 5.), (1.3, -4., 90.), (-1., -2.3, 6.), (.3, -.6, -.6)])
+@pytest.mark.parametrize('seed', range(3))
+def test_a_loss_that_falls_below_0_comes_with_a_caution(start, low, high, seed):
+    "A GAN's critic, a likelihood: both signs, falling without bound, turning up again or not"
+    s = suggest(own(start, low, high, seed=seed))
+    assert not s or 'falls below 0' in s.reason
+    if high>0: assert s
+
+@pytest.mark.parametrize('start,low,high', [(2.3, .4, 9.), (2.3, .01, 9.), (.7, 0., 5.), (1e-3, 1e-4, 1.), (30., 2., 900.)])
+@pytest.mark.parametrize('seed', range(3))
+def test_ordinary_losses_have_none_even_where_their_noise_goes_below_0(start, low, high, seed):
+    assert 'below 0' not in suggest(own(start, low, high, noise=.02*(start-low), seed=seed)).reason
+
+@pytest.mark.parametrize('bad', [([1e-3], [1.]), np.zeros(3), None, {'lrs': [1.]}])
+def test_what_is_no_curve_is_told_how_to_become_one(bad):
+    with pytest.raises(TypeError, match=r'curve=.*LRCurve\.of\(lrs, losses\)'): suggest(bad)
