@@ -29,13 +29,16 @@ torch.set_num_threads(1)
 class Boom(RuntimeError): "What the armed place raises"
 
 class Fault:
-    "At the `at`-th visit of `place` (for 'loader': at item `at`), do `action`"
-    def arm(self, place=None, at=1, action=None): self.place,self.at,self.action,self.count = place,at,action,0
+    "At the `at`-th visit of `place` (for 'loader': at item `at`), do `action`. It counts in a module, which is no state to lrtools: a restore does not set the count back"
+    def __init__(self): self.box = types.ModuleType('box')
+    def arm(self, place=None, at=1, action=None): vars(self.box).update(place=place, at=at, action=action, count=0)
     def visit(self, place):
-        if place!=self.place: return None
-        self.count += 1
-        return self.action() if self.count==self.at else None
-    def item(self, i): return self.action() if self.place=='loader' and int(i)==self.at else None
+        box = self.box
+        if place!=box.place: return None
+        box.count += 1
+        return box.action() if box.count==box.at else None
+    def __getattr__(self, name): return getattr(self.box, name)
+    def item(self, i): return self.box.action() if self.box.place=='loader' and int(i)==self.box.at else None
 
 fault = Fault()
 fault.arm()

@@ -143,7 +143,7 @@ def test_arguments(check, name, args, kind):
     "Whatever the range test is asked for, at its 9th to 13th batch too"
     def run(learn):
         arm(name, kind)
-        fault.at += 8*('repeats' in args)
+        fault.box.at += 8*('repeats' in args)
         return range_test(learn, kind, **MORE[args])
     check(name, run)
 
