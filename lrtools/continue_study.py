@@ -19,7 +19,7 @@ from fastai.basics import Learner
 from .compare import compare, stand_still
 from .continuation import STRATEGIES, continue_plan
 from .curve import LRCurve
-from .experiments import ContinueStudy, Runs, quoted
+from .experiments import ContinueStudy, quoted
 from .fit_plan import fit_plan
 from .history import _check_history
 from .learner import check_learner

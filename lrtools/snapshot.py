@@ -649,7 +649,7 @@ def _state_of(learn):
 
 def _sort_of(v): return (tuple(v.shape), v.dtype) if isinstance(v, torch.Tensor) else type(v).__name__
 
-def _named(d, *of): return isinstance(d, dict) and all(isinstance(k, str) and isinstance(v, of) for k,v in d.items())
+def _keyed(d, *of): return isinstance(d, dict) and all(isinstance(k, str) and isinstance(v, of) for k,v in d.items())
 
 def _can_set_rng(r):
     "Whether generators take these states; tried on new ones"
@@ -665,12 +665,12 @@ def _whole_opt(o):
     if not isinstance(o, dict): return False
     hypers,memory = o.get('hypers'),o.get('memory')
     if not isinstance(o.get('kind'), str) or not isinstance(o.get('frozen_idx'), int) or not isinstance(hypers, list) or not isinstance(memory, list): return False
-    return all(_named(h, object) for h in hypers) and all(isinstance(ps, list) and all(_named(m, object) for m in ps) for ps in memory)
+    return all(_keyed(h, object) for h in hypers) and all(isinstance(ps, list) and all(_keyed(m, object) for m in ps) for ps in memory)
 
 def check_state(d):
     "ValueError for what is not the whole of a state, as `_state_of` makes it: each part is looked at before any is written anywhere"
     if not isinstance(d, dict): raise ValueError(f"this state is a {type(d).__name__}: expected what `Snapshot.save` writes")
-    whole = dict(model=_named(d.get('model'), object), buffers=_named(d.get('buffers'), torch.Tensor), requires_grad=_named(d.get('requires_grad'), bool), training=_named(d.get('training'), bool),
+    whole = dict(model=_keyed(d.get('model'), object), buffers=_keyed(d.get('buffers'), torch.Tensor), requires_grad=_keyed(d.get('requires_grad'), bool), training=_keyed(d.get('training'), bool),
                  opt='opt' in d and (d['opt'] is None or _whole_opt(d['opt'])), rng=_can_set_rng(d.get('rng')))
     odd = [k for k,ok in whole.items() if not ok]
     if odd: raise ValueError(f"this state is damaged: its part {odd[0]!r} is {'not what it should be' if odd[0] in d else 'missing'}; nothing was changed. Take another file")

@@ -395,7 +395,7 @@ def zone_shares(
 )->dict: # Name of a zone, 'below the test' or 'above the test': share of the steps
     "Which share of the steps of a training lies in each zone of `curve`; zones without steps are left out. ValueError where there are no steps"
     zs = zones(curve)
-    lrs = _array('lrs', np.ravel(lrs) if isinstance(lrs, np.ndarray) else lrs, 1)
+    lrs = _array('lrs', np.ravel(lrs) if isinstance(lrs, (np.ndarray, np.generic)) else [lrs] if _is_number(lrs) else lrs, 1)
     if not lrs.size: raise ValueError("lrs is empty: expected the rate of each step")
     if not zs: return {}
     names,ends = ['below the test', *zs, 'above the test'],[list(zs.values())[0][0]*(1-1e-9), *(b for _,b in zs.values())]

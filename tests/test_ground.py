@@ -139,6 +139,17 @@ def version_problems(root):
     found = re.search(rf'^## \[?{re.escape(m[1])}\b', (root/'CHANGELOG.md').read_text(), re.M)
     return [] if found else [f'CHANGELOG.md has no heading "## {m[1]}", the version in lrtools/__init__.py.']
 
+def twice(path):
+    "Names that a module defines a second time, over the first; `@patch` and properties share names on purpose"
+    made,bad = {},[]
+    for n in ast.parse(path.read_text()).body:
+        if not isinstance(n, (ast.FunctionDef, ast.ClassDef)) or any('patch' in ast.unparse(d) for d in n.decorator_list): continue
+        if n.name in made: bad.append(f'{path.name}:{n.lineno}: {n.name} was defined in line {made[n.name]} already.')
+        made[n.name] = n.lineno
+    return bad
+
+def made_twice(root): return [b for p in modules(root).values() for b in twice(p)]
+
 def notebooks(root):
     return [p for p in sorted((root/'nbs').rglob('*.ipynb')) if not any(x[0] in '._' for x in p.relative_to(root/'nbs').parts)]
 
@@ -172,6 +183,7 @@ def none(problems): assert not problems, '\n'+'\n'.join(problems)
 def test_every_module_comes_from_a_notebook(root): none(unknown_sources(root)+missing_sources(root))
 def test_imports_go_to_lower_layers(root): none(upward_imports(root))
 def test_layers_import_only_their_libraries(root): none(foreign_imports(root))
+def test_no_name_is_made_twice(root): none(made_twice(root))
 def test_core_is_light(root, python): none(heavy_core(root, python))
 def test_requirements_are_the_agreed_ones(root): none(other_requirements(root))
 def test_every_import_is_required(root): none(uncovered_imports(root))
@@ -227,6 +239,10 @@ def test_a_foreign_import_is_seen(toy, name, nb, code):
 def test_an_uncovered_import_is_seen(toy):
     write(toy, 'study.py', '30_study', 'import pandas')
     assert uncovered_imports(toy)==['lrtools.study imports pandas, which no requirement in settings.ini brings.']
+
+def test_a_name_made_twice_is_seen(toy):
+    write(toy, 'curve.py', '01_curve', 'def f(a): pass\n@patch\ndef g(self:A): pass\n@patch\ndef g(self:B): pass\ndef f(b): pass')
+    assert made_twice(toy)==['curve.py:8: f was defined in line 3 already.']
 
 @pytest.mark.parametrize('file', ['curve.py', '__init__.py'])
 def test_a_heavy_core_is_seen(toy, python, file):
