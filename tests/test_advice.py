@@ -1,5 +1,5 @@
 "Advice is tested by taking it: each line of code in a sentence of lrtools is run in the state in which it is advised"
-import ast, math, re
+import ast, inspect
 from functools import cache
 
 import numpy as np
@@ -15,8 +15,7 @@ from curves import curve
 from learners import deep, quiet, rows
 from lrtools.curve import LRCurve, Sweep
 
-SKIPPED = {'__main__.py'} # `pip install` is for a shell
-MODULES = None # filled by `found`
+SKIPPED = {"__main__.py"} # `pip install` is for a shell
 
 SCENARIOS = {}
 
@@ -350,3 +349,32 @@ def test_every_advice_is_taken_somewhere(path, tmp):
     texts = [t for name in SCENARIOS for t in said(name, tmp)[0]]
     left = [f'{a.where}: {a.codes}' for a in advices(path)[0] if not any(is_said(a, t) for t in texts)]
     assert not left, '\n'.join(left)
+
+# ---------------------------------------------------------------- docstrings
+
+def called(code):
+    "`(name, number of arguments, names of the others)` of each call in `code`; an ellipsis stands for any"
+    for n in ast.walk(ast.parse(code)):
+        if isinstance(n, ast.Call): yield ast.unparse(n.func), [a for a in n.args if not (isinstance(a, ast.Constant) and a.value is Ellipsis)], [k.arg for k in n.keywords]
+
+def known(name, ns):
+    "The function that a docstring means: of the notebook's names, or a method of something of ours"
+    try: return eval(name, ns)
+    except (NameError, AttributeError): pass
+    owners = [o for o in ns.values() if isinstance(o, type) and (o.__module__ or '').startswith('lrtools')]
+    return next((getattr(o, name) for o in owners if hasattr(o, name)), None)
+
+OTHERS = {'model.train': nn.Module.train, 'ExponentialLR': torch.optim.lr_scheduler.ExponentialLR, 'sched': lrtools.Schedule.__call__, 'repr': None}
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)
+def test_code_in_docstrings_fits_what_is_there(path, tmp):
+    ns = names(learn=still(deep(tmp)))
+    for a in advices(path)[1]:
+        for code in a.codes:
+            for name,args,keys in called(code):
+                f = OTHERS[name] if name in OTHERS else known(name, ns)
+                if f is None and name in OTHERS: continue
+                assert f is not None, f'{a.where}: `{code}`: there is no {name}'
+                takes = inspect.signature(f)
+                extra = 1 if next(iter(takes.parameters), '')=='self' else 0
+                takes.bind_partial(*[None]*(extra+len(args)), **dict.fromkeys(keys))
