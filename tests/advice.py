@@ -6,6 +6,8 @@ HOLE = '\0' # where a value is put into a sentence
 SPAN = re.compile(r'`([^`]+)`')
 BARE = re.compile(r'(?<![\w.`])(?:learn\.\w+|fit_plan|freeze_to|compare|probe|preflight|record|Snapshot\.load)\(')
 
+CAUSES = {'torch.no_grad()', 'torch.inference_mode()', '.item()', '.detach()'} # code that a sentence names as what is wrong
+
 Advice = namedtuple('Advice', 'where text codes') # of a sentence with HOLEs: its place, itself, the code in it
 
 def docstrings(tree):
@@ -40,7 +42,7 @@ def bare_calls(text):
             if not depth: res.append(text[m.start():i+1]); break
     return res
 
-def codes(text): return [s for s in SPAN.findall(text) if is_code(s)]+[c for c in bare_calls(text) if is_code(c)]
+def codes(text): return [s for s in SPAN.findall(text) if is_code(s) and s not in CAUSES]+[c for c in bare_calls(text) if is_code(c)]
 
 def advices(path):
     "The `Advice` in the sentences of a module, and the one in its docstrings"

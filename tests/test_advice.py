@@ -1,16 +1,17 @@
 "Advice is tested by taking it: each line of code in a sentence of lrtools is run in the state in which it is advised"
 import ast, inspect
+from pathlib import Path
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from fastai.basics import Adam, AdaptiveAvgPool, CancelFitException, Callback, Learner, MSELossFlat, OptimWrapper, SGD, params # noqa: F401
-from fastai.callback.schedule import * # noqa: F401,F403 - `fit_one_cycle`, as a user has it
+from fastai.basics import Callback, Learner, MSELossFlat, OptimWrapper, SGD
+import fastai.callback.schedule # gives learners their fits
 
 import lrtools.all as lrtools
-from advice import advices, codes, is_code, is_said, take
+from advice import advices, codes, is_said, take
 from curves import curve
 from learners import deep, quiet, rows
 from lrtools.curve import LRCurve, Sweep
@@ -101,6 +102,82 @@ def gradients_left_over_in_weights_frozen_by_hand(tmp):
     assert 'left over' not in repr(lrtools.freeze_report(learn))
     yield text
 
+@scenario
+def a_report_of_nothing_that_trains(tmp):
+    learn = still(Learner(rows(tmp), nn.Linear(4, 1), MSELossFlat(), path=tmp))
+    learn.model.requires_grad_(False)
+    text = repr(lrtools.freeze_report(learn))
+    take(text, names(learn=learn))
+    assert lrtools.freeze_report(learn).n_trainable==5
+    yield text
+
+@scenario
+def an_optimizer_that_was_made_before(tmp):
+    "A given one, whose memory the next fit would clear: what keeps it is run, and the fit goes on with it"
+    for by_hand in (False, True):
+        model = deep(tmp).model
+        opt = torch.optim.Adam(model.parameters(), lr=1e-3)
+        model(torch.randn(4, 4)).sum().backward()
+        opt.step()
+        learn = still(Learner(rows(tmp), model, MSELossFlat(), opt_func=OptimWrapper(opt=opt), path=tmp))
+        if by_hand: learn.model[1][0].bias.requires_grad_(False)
+        text = next(line for line in repr(lrtools.freeze_report(learn)).splitlines() if 'made before' in line)
+        take(text, names(learn=learn))
+        assert learn.opt is not None and len(opt.state)
+        yield text
+
+def without_a_target():
+    "Its loader takes both parts for inputs, which its model can do without"
+    from test_learner import all_inputs
+    learn = all_inputs()
+    net = learn.model.net
+    net.forward = lambda x, y=None: nn.Sequential.forward(net, x)
+    learn.model = net
+    return learn
+
+@scenario
+def learners_that_cannot_train(tmp):
+    from test_learner import CANNOT, STILL, toy
+    kinds = {k: (CANNOT|STILL)[k][0] for k in ('loss_items','all_frozen','other_model','iterator','no_items','closure','no_loss')}
+    for kind,make in {**kinds, 'no_target': without_a_target}.items():
+        learn = make()
+        text = refused(lrtools.lr_range_test, learn, **QUICK)
+        take(text, names(learn=learn, dls=toy().dls))
+        if kind=='iterator': learn.dls.train.n = 40 # as many as there are
+        assert len(lrtools.lr_range_test(learn, **QUICK))==8, kind
+        yield text
+
+@scenario
+def a_learner_without_data(tmp):
+    from test_learner import toy
+    learn,dls = toy(),toy().dls
+    learn.dls = None
+    text = refused(lrtools.lr_range_test, learn, **QUICK)
+    take(text, names(learn=learn, dls=dls))
+    assert len(lrtools.lr_range_test(learn, **QUICK))==8
+    yield text
+
+@scenario
+def a_model_without_numbers(tmp):
+    from test_learner import toy
+    learn,weights = toy(),toy().model.state_dict()
+    learn.model.to('meta')
+    text = refused(lrtools.lr_range_test, learn, **QUICK)
+    take(text, names(learn=learn))
+    learn.model.load_state_dict(weights)
+    assert len(lrtools.lr_range_test(learn, **QUICK))==8
+    yield text
+
+@scenario
+def a_given_optimizer_of_another_model(tmp):
+    from test_learner import net, toy
+    learn = toy(opt_func=OptimWrapper(opt=torch.optim.Adam(net().parameters())))
+    learn.create_opt()
+    text = refused(lrtools.lr_range_test, learn, **QUICK)
+    learn.opt_func,learn.opt = OptimWrapper(opt=torch.optim.Adam(eval(codes(text)[0], names(learn=learn)))),None
+    assert len(lrtools.lr_range_test(learn, **QUICK))==8
+    yield text
+
 # ---------------------------------------------------------------- precompute
 
 @scenario
@@ -112,6 +189,16 @@ def what_is_different_in_a_precomputed_learner(tmp):
     take(text, names(learn=learn))
     again = lrtools.precompute(learn, progress=lambda *a: None).notes
     assert not any('would move' in n for n in again)
+    yield text
+
+@scenario
+def a_body_whose_buffers_would_move(tmp):
+    learn = still(deep(tmp))
+    nn.utils.spectral_norm(learn.model[0][0])
+    learn.freeze()
+    text = next(n for n in lrtools.precompute(learn, progress=lambda *a: None).notes if 'buffers' in n)
+    take(text, names(learn=learn))
+    assert not any('buffers' in n for n in lrtools.precompute(learn, progress=lambda *a: None).notes)
     yield text
 
 @scenario
@@ -187,6 +274,93 @@ def a_plan_that_was_interrupted(tmp):
     assert [len(f.epochs) for f in learn.lr_history]==[1, 1, 2]
     yield said[-1]
 
+@scenario
+def a_plan_that_was_interrupted_between_its_phases(tmp):
+    class Stop(Callback):
+        order = 5000
+        def after_fit(self): raise KeyboardInterrupt
+    plan,learn,said = lrtools.Plan([lrtools.Phase(lrtools.constant(1e-3), 1), lrtools.Phase(lrtools.constant(1e-3), 2)]),still(deep(tmp)),[]
+    with pytest.MonkeyPatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr('builtins.print', lambda *a, **kw: said.append(' '.join(map(str, a))))
+        lrtools.fit_plan(learn, plan, cbs=Stop())
+    take(said[-1], names(learn=learn, plan=plan))
+    assert sum(len(f.epochs) for f in learn.lr_history)==3
+    yield said[-1]
+
+@scenario
+def a_history_without_a_fit(tmp):
+    learn = still(deep(tmp))
+    text = lrtools.LRHistory()._repr_markdown_()
+    take(text, names(learn=learn))
+    quiet(learn)
+    assert learn.lr_history.n_steps
+    yield text
+
+@scenario
+def schedulers_without_a_curve(tmp):
+    from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
+    learn = still(deep(tmp))
+    text = refused(lrtools.from_torch, ReduceLROnPlateau, 20)
+    take(text, names(learn=learn))
+    quiet(learn)
+    assert learn.lr_history.n_steps
+    yield text
+    text = refused(lrtools.from_torch, lambda opt: StepLR(torch.optim.SGD([nn.Parameter(torch.zeros(1))], .1), 5), 10)
+    code = codes(text)[0].replace('...', '5')
+    assert lrtools.from_torch(eval(code, names(StepLR=StepLR)), 10)
+    yield text
+
+@scenario
+def more_steps_than_are_computed(tmp):
+    text = refused(lrtools.from_torch, lambda opt: torch.optim.lr_scheduler.ConstantLR(opt), 2**70)
+    take(text, names(sched=lrtools.one_cycle(1e-3), i=2**69, n_iter=2**70))
+    yield text
+
+# ---------------------------------------------------------------- comparisons
+
+@scenario
+def what_a_comparison_says_before_and_after(tmp):
+    "The cost, with a way to make it less; after Ctrl-C, the way to keep what has finished"
+    learn,said,runs = still(deep(tmp)),[],[]
+    arms = {k: lrtools.Phase(lrtools.constant(v), 1) for k,v in dict(a=1e-3, b=2e-3).items()}
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr('builtins.print', lambda *a, **kw: said.append(' '.join(map(str, a))))
+        m.setattr('lrtools.compare.progress_bar', lambda *a, **kw: _Bar())
+        m.setattr('lrtools.compare.master_bar', lambda *a, **kw: _Bar())
+        lrtools.compare(learn, arms)
+        cost = said[-1]
+        with pytest.raises(KeyboardInterrupt): lrtools.compare(learn, arms, progress=_interrupt_at(2))
+    for text in (cost, said[-1]):
+        take(text, names(again=lambda **kw: runs.append(lrtools.compare(learn, arms, progress=False, **({'folder': tmp/kw['folder']} if 'folder' in kw else kw)))))
+        yield text
+    assert [len(r.seeds) for r in runs]==[1, 3] and any((tmp/'runs').iterdir())
+
+class _Bar:
+    last_v = None
+    def update(self, i): pass
+
+def _interrupt_at(n):
+    def progress(done, planned):
+        if done>=n: raise KeyboardInterrupt
+    return progress
+
+@scenario
+def a_schedule_as_an_arm(tmp):
+    learn = still(deep(tmp))
+    text = refused(lrtools.compare, learn, {'a': lrtools.one_cycle(1e-3)})
+    arm = eval(codes(text)[0], names())
+    assert lrtools.compare(learn, {'a': arm}, seeds=[0], progress=False)['a'][0].status=='finished'
+    yield text
+
+@scenario
+def a_schedule_that_is_not_what_is_asked(tmp):
+    learn,got = quiet(still(deep(tmp))),[]
+    for sched in (lrtools.one_cycle(1e-3), lrtools.constant([1e-3, 1e-3])):
+        text = refused(lrtools.unfreeze_study, learn, 3e-3, sched=sched, progress=False)
+        take(text, names(again=lambda **kw: got.append(lrtools.unfreeze_study(learn, 3e-3, arms=['a tenth'], seeds=[0], progress=False, **kw))))
+        yield text
+    assert len(got)==2
+
 # ---------------------------------------------------------------- what widgets say
 
 @scenario
@@ -258,6 +432,28 @@ def a_curve_that_leaves_its_place_open(tmp):
 # ---------------------------------------------------------------- what was meant
 
 @scenario
+def numbers_instead_of_a_curve(tmp):
+    lrs,losses = np.geomspace(1e-5, 1, 40),np.linspace(2, 1, 40)
+    for f in (lambda: lrtools.suggest(losses), lambda: LRCurve([losses], 40, [1e-5], [1.]), lambda: LRCurve([Sweep(lrs, losses)], 40, [1e-5], [1.])):
+        text = refused(f)
+        assert len(eval(codes(text)[-1], names(LRCurve=LRCurve, lrs=lrs, losses=losses)))==40
+        yield text
+    pair = lrtools.GroupCurves([curve(), curve()])
+    assert lrtools.suggest(pair[0]).reason # `curves[0]`
+
+@scenario
+def what_is_no_axes(tmp):
+    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+    learn = still(deep(tmp))
+    runs = lrtools.compare(learn, {'a': lrtools.Phase(lrtools.constant(1e-3), 1)}, seeds=[0], progress=False)
+    for f in (lambda ax: lrtools.plot_lr_curve(curve(), ax), lambda ax: lrtools.plot_runs(runs, ax=ax)):
+        text = refused(f, 5)
+        for code in codes(text): f(eval(code, names(Figure=Figure, plt=plt)))
+        plt.close('all')
+        yield text
+
+@scenario
 def a_learner_instead_of_its_report(tmp):
     learn = still(deep(tmp))
     text = refused(lrtools.freeze_diff, learn, learn)
@@ -324,7 +520,7 @@ def what_avoids_the_causes_of_a_spike(tmp):
 
 # ---------------------------------------------------------------- all of it
 
-FILES = sorted(p for p in (__import__('pathlib').Path(lrtools.__file__).parent).glob('*.py') if p.name not in ('_modidx.py', 'all.py', *SKIPPED))
+FILES = sorted(p for p in (Path(lrtools.__file__).parent).glob('*.py') if p.name not in ('_modidx.py', 'all.py', *SKIPPED))
 
 @cache
 def said(name, tmp):
@@ -364,7 +560,8 @@ def known(name, ns):
     owners = [o for o in ns.values() if isinstance(o, type) and (o.__module__ or '').startswith('lrtools')]
     return next((getattr(o, name) for o in owners if hasattr(o, name)), None)
 
-OTHERS = {'model.train': nn.Module.train, 'ExponentialLR': torch.optim.lr_scheduler.ExponentialLR, 'sched': lrtools.Schedule.__call__, 'repr': None}
+OTHERS = {'model.train': nn.Module.train, 'train': nn.Module.train, 'ExponentialLR': torch.optim.lr_scheduler.ExponentialLR, 'sched': lrtools.Schedule.__call__, 'repr': None, 'int': None,
+          'fit_line': lambda rates, wd: '', 'freeze_line': lambda options: ''} # methods of torch, and functions that are given
 
 @pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)
 def test_code_in_docstrings_fits_what_is_there(path, tmp):
