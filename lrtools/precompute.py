@@ -48,7 +48,7 @@ def _head(learn, head):
     return head
 
 def _still(m, x):
-    "What `m` makes of `x` if it has nothing to learn and no luck, else None"
+    "What `m` makes of `x` if it has nothing to learn and draws nothing at random, else None"
     if any(True for _ in (*m.parameters(), *m.buffers())): return None
     y = m(x)
     m.train()
@@ -237,12 +237,12 @@ class _Held(Callback):
         for m in self.layers: m.eval()
 
 # %% ../nbs/17_precompute.ipynb #c011
-def _notes(learn, body, augments, luck, caught, room):
+def _notes(learn, body, augments, drawn, caught, room):
     "What is different from training the frozen learner, in sentences"
     train = caught[0]
     res = [f"The body ran once over {_n(sum(c.n for c in caught), 'item')}; of each the head is given {' and '.join('x'.join(map(str, c.shape[1:])) or '1' for c in train.columns[:train.n_inp])} numbers, {_bytes(room.nbytes)} {'on disk' if room.folder else 'in memory'} with the targets."]
     if augments: res.append(f"No augmentation: {', '.join(augments)} {'does' if len(augments)==1 else 'do'} with the training set what validation does.")
-    if luck: res.append("The items of the training set are drawn at random: each keeps the one draw that the body saw.")
+    if drawn: res.append("The items of the training set are drawn at random: each keeps the one draw that the body saw.")
     moves = [l for l in body if l.norm and l.norm.moves]
     if moves: res.append(f"{_n(len(moves), 'normalisation layer')} of the body stand{'s' if len(moves)==1 else ''} still here, and would move while the frozen learner trains; `freeze_to(learn, -1, norm='eval')` holds them there, too.")
     loose = [l for l in body if l.moving]
@@ -278,7 +278,7 @@ def precompute(
         try_batch(learn)
         snap.restore()
         loaders = [_in_order(dl) for dl in learn.dls.loaders]
-        with _as_valid(loaders[0].dataset): luck = _random_items(loaders[0])
+        with _as_valid(loaders[0].dataset): drawn = _random_items(loaders[0])
         with _ticker(progress, sum(map(len, loaders))) as tick: caught = _passed(learn, loaders, head, room, tick)
         part = caught[0].part
         names = {id(p): k for k,p in part.named_parameters()}
@@ -289,6 +289,6 @@ def precompute(
         if not any(isinstance(cb, ProgressCallback) for cb in learn.cbs): res.remove_cbs([cb for cb in res.cbs if isinstance(cb, ProgressCallback)])
         mine,layers = {id(m) for m in part.modules()},[(l, learn.model.get_submodule(l.name)) for g in report.groups for l in g.layers]
         if (held := [m for l,m in layers if id(m) in mine and l.norm and l.norm.held not in ('', 'its module')]): res.add_cb(_Held(held))
-    res.notes = _notes(learn, [l for l,m in layers if id(m) not in mine], _augments(learn.dls.train), luck, caught, room)
+    res.notes = _notes(learn, [l for l,m in layers if id(m) not in mine], _augments(learn.dls.train), drawn, caught, room)
     if progress is True: print('\n'.join(res.notes))
     return res

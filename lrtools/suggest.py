@@ -353,7 +353,7 @@ def suggest(
     known = [b for b in m.breaks if b is not None]
     where = f'at {fmt_lr(m.lr_break)}' + (f' in {len(known)} of {len(m.breaks)} sweeps' if len(known)<len(m.breaks) else '') if known else ''
     reason = f"Most of the fall is done by {fmt_lr(m.lr_fall)} and the loss diverges {where}; this is a sixth of their geometric mean." if known else \
-             f"Most of the fall is done by {fmt_lr(m.lr_fall)}; the loss never diverged up to {fmt_lr(10**max(_ends(curve)))}, so the upper side is a guess."
+             f"Most of the fall is done by {fmt_lr(m.lr_fall)}; no sweep left its best loss far behind up to {fmt_lr(10**max(_ends(curve)))}, so the upper side is a guess."
     if lr>NEAR*m.lr_min: reason += f" It is beyond the lowest point of the trend, {fmt_lr(m.lr_min)}: noise makes that point uncertain, so compare with `probe`."
     fastai = [float(np.nanmedian(v)) for v in fastai_rules(curve).values() if (v>0).any()]
     if _below_zero(m): reason += " The loss falls below 0, as a GAN's critic's or a likelihood may without end: that it falls faster need not be better training, so take this for an upper bound."

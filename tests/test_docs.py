@@ -114,6 +114,20 @@ def test_tutorials_show_their_widgets(site, root):
         page = (site/'tutorials'/(re.sub(r'^\d+_', '', p.stem)+'.html')).read_text()
         assert widgets and len(re.findall(r'<img[^>]*_images/', page))>=pngs, p.name
 
+def test_a_saved_widget_is_seen_once(url, browser):
+    "Alive where scripts run, else as a picture; and no picture without a widget is lost"
+    seen = """() => [...document.querySelectorAll('.cell_output')].map(o => [[...o.querySelectorAll('.lrtools')], [...o.querySelectorAll(':scope > img')]].map(all => all.filter(e => e.checkVisibility()).length).join())"""
+    alive = browser.new_page()
+    alive.goto(url+'gallery.html')
+    alive.wait_for_function("() => [...document.querySelectorAll('.widget-subarea')].every(w => w.querySelector('.lrtools-figure :is(canvas, img)'))")
+    assert alive.evaluate(seen)==['1,0']*3+['0,1'] # three widgets, and what `LiveSchedule` left
+    alive.close()
+    context = browser.new_context(java_script_enabled=False)
+    still = context.new_page()
+    still.goto(url+'gallery.html')
+    assert still.locator('.cell_output > img').count()==4 and all(i.is_visible() for i in still.locator('.cell_output > img').all())
+    context.close()
+
 def test_search_finds(url, browser):
     page = browser.new_page()
     page.goto(url+'search.html?q=discriminative')
