@@ -52,11 +52,7 @@ class _Watch(Callback):
         self.part = min(1., max(self.part, self.done/max(1, self.planned)))
         self.tell(self.part)
 
-class _PutBack(Callback):
-    "The learner will be put back, so `fit_plan` is not to say how to go on with it after Ctrl-C"
-    def stopped(self): raise # the interrupt that `fit_plan` is handling
-
-def _train(learn, arm): fit_plan(learn, arm, cbs=[_PutBack()]) if isinstance(arm, Plan) else arm(learn)
+def _train(learn, arm): fit_plan(learn, arm) if isinstance(arm, Plan) else arm(learn)
 
 def _epochs(arm, n_iter):
     "Epochs of an arm; None for a function, which tells nobody"
@@ -78,7 +74,7 @@ def _run_arm(learn, name, arm, seed, valid0=math.nan, at=(), batches=(), tell=no
     return ArmRun(name, seed, history, valid0, tuple(watch.seen), time.perf_counter()-began, error)
 
 # %% ../nbs/30_compare.ipynb #1886b5b0
-class _Enough(_PutBack):
+class _Enough(Callback):
     "End the training part of an epoch after so many batches; validation follows"
     order,run_valid = 1002,False # when all others have seen the batch
     def __init__(self, steps): self.left = steps

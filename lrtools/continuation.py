@@ -55,7 +55,6 @@ def continue_plan(
     last = history.last
     top = last.lrs.max(0)
     if not top.any(): raise ValueError("the last fit of history had rates of 0 only: there is nothing to go on from")
-    top = np.where(top>0, top, top[top>0].min())
     rates = lambda f=1.: (f*top).tolist() if len(set(top))>1 else float(f*top[0])
     past = sum(len(f)/f.n_iter for f in history)
     sched = {'again': lambda: last.planned or one_cycle(rates()), 'lower': lambda: one_cycle(rates(factor)), 'constant': lambda: constant(rates(factor)), 'decay_only': lambda: flat_cos(rates(factor), pct_start=0.),

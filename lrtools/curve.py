@@ -410,7 +410,7 @@ def fmt_lr(lr:float)->str:
 
 def exact_lr(lr:float)->str:
     "A rate in the fewest digits that give it back: `3e-4`, `0.25`"
-    if .1<=lr<1000: return repr(float(lr))
+    if not lr or .1<=lr<1000: return repr(float(lr))
     digits = next(n for n in range(18) if float(f'{lr:.{n}e}')==lr)
     m,e = f'{lr:.{digits}e}'.split('e')
     return f'{m}e{int(e)}'

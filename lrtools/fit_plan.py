@@ -20,7 +20,7 @@ from .learner import looks_first, takes_momentum
 from .plan import Phase, Plan, _check_plan
 from .recording import Recording
 from .schedule import _count
-from .snapshot import _interrupt_later, _refuse_fitting
+from .snapshot import _interrupt_later, _refuse_fitting, will_be_put_back
 from .words import cut, short
 
 # %% ../nbs/15_fit_plan.ipynb #c005
@@ -135,7 +135,8 @@ def fit_plan(
     start:tuple=(0,0) # (phase, epoch) to begin with: where an earlier run was stopped; that phase is not frozen again unless its epoch is 0
 )->LRHistory: # `learn.lr_history`
     """Run the phases of `plan`: freeze, make a new optimizer where asked for, fit with exactly the rates and momenta that the plan draws. Everything is checked and made before anything changes: ValueError
-    for a plan that does not fit the learner, TypeError for callbacks that are none. However it ends, the learner has the callbacks of before. Ctrl-C leaves a usable learner and its history, and says how to go on."""
+    for a plan that does not fit the learner, TypeError for callbacks that are none. However it ends, the learner has the callbacks of before. Ctrl-C leaves a usable learner and its history, and says how to go on;
+    inside `preserved` (so in `compare`) it says nothing, since the learner is put back."""
     _check_learner(learn)
     if isinstance(plan, Phase): plan = Plan([plan])
     _check_plan(plan)
@@ -152,7 +153,8 @@ def fit_plan(
             except KeyboardInterrupt:
                 for cb in cbs: getattr(cb, 'stopped', lambda: None)() # fastai tells callbacks nothing of an interrupt
                 now = learn.lr_history[-1] if len(learn.lr_history)>n_fits else None
-                print(_said_interrupt(plan, i, at if now is None else now.start_epoch+len(now.epochs)))
+                done = at if now is None else now.start_epoch+len(now.epochs)
+                if not will_be_put_back(learn): print(_said_interrupt(plan, i, done))
                 raise
             finally: recording.now,recording.planned,recording.phase,recording.start_epoch = None,None,'',0
             if cancelled: break

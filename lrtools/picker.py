@@ -25,7 +25,7 @@ from .curve import GroupCurves, LRCurve, _is_number, exact_lr, fmt_lr, _two_digi
 from .probe import probe
 from .range_test import _NVALID, _valid_at, lr_range_test
 from .runs import probe_table
-from .schedule import _count
+from .schedule import _count, constant
 from .suggest import classify, exact_range, fmt_range, landmarks, readable, suggest
 from .views import _answers, _palette, _strip_height, few_digits, figure_of, plot_lr_curve, png
 from .words import short
@@ -62,6 +62,15 @@ def _span(a, b):
     return a if a==b else slice(min(a, b), max(a, b))
 
 # %% ../nbs/41_picker.ipynb #c008
+def _with_held(curve, lr):
+    "`lr` as a fit takes it: a list where some groups were not swept, in which these stay at the rate at which they were held, 0 for one that stood still"
+    n = len(curve.swept)
+    if not n or n==len(curve.start_lr): return lr
+    rates = constant(lr).for_groups(n).args['lr']
+    each = rates if isinstance(rates, list) else [rates]*n
+    own = dict(zip(sorted(curve.swept), each))
+    return [own.get(g, held) for g,held in enumerate(curve.start_lr)]
+
 def _code_in_html(text):
     "A sentence for a page; what is between backticks is code"
     return re.sub(r'`([^`]+)`', r'<code>\1</code>', escape(text))
@@ -223,7 +232,9 @@ class LRPicker(FigureBox):
 
     def _code(self):
         lr = self._value()
-        return '' if lr is None else f'learn.fit_one_cycle({self.n_epoch}, {exact_range(lr)})'
+        if lr is None: return ''
+        rates = lr if self._grouped else _with_held(self._curves[0], lr)
+        return f'learn.fit_one_cycle({self.n_epoch}, {exact_range(rates)})'
 
     def _step(self, source, target):
         "Take the last state from `source`; the present one goes to `target`"

@@ -18,14 +18,21 @@ from .history import FitRecord, LRHistory
 from .range_test import _now, _number
 
 # %% ../nbs/14_recording.ipynb #c005
+def _names_with_values(names, timed, n_train, n_valid):
+    "The names of what fastai's recorder has logged of an epoch: training or validation that was cancelled has left no values"
+    end = len(names)-timed
+    body = names[1:end]
+    return [*names[:1], *body[:n_train], *body[max(0, len(body)-n_valid):], *names[end:]]
+
 class Recording(Callback):
     "Writes `learn.lr_history`. Range tests (anything with an `lr_finder`, as fastai's trackers know it) are left out"
     name,order,run_valid = 'recording',1000,True # after whatever sets the rates
     now = None # the record of the fit that runs; a fit that is cancelled before it begins has none
     planned,phase = None,'' # told by `fit_plan`
     start_epoch = 0
+    n_train = n_valid = None # values that fastai's recorder has of these parts of the epoch; None: not there yet
 
-    def before_fit(self): self.now = None
+    def before_fit(self): self.now = self.n_train = self.n_valid = None
     def before_train(self): # a validation has a `before_fit`, too
         if self.now is not None or hasattr(self.learn, 'lr_finder'): return
         def trains(ps):
@@ -40,11 +47,21 @@ class Recording(Callback):
         hypers = [{k:float(v) for k,v in h.items() if isinstance(v, (int, float, np.number)) or isinstance(v, torch.Tensor) and v.numel()==1} for h in self.opt.hypers]
         self.now.add(self.epoch*self.now.n_iter+self.iter, _number(self.learn.loss.detach()), hypers)
 
+    def _logged(self): return list(getattr(getattr(self.learn, 'recorder', None), 'log', ()))
+    def after_train(self): self.n_train = len(self._logged())-1 # without the epoch
+    def after_validate(self):
+        if self.n_train is not None: self.n_valid = len(self._logged())-1-self.n_train
+
     def after_epoch(self):
+        (n_train,n_valid),self.n_train,self.n_valid = (self.n_train, self.n_valid),None,None
         if self.now is None or self.epoch<self.start_epoch: return
-        rec = getattr(self.learn, 'recorder', None)
-        names,values = getattr(rec, 'metric_names', ()),getattr(rec, 'log', ())
-        self.now.epochs.append({k:float(v) if isinstance(v, (int, float)) else v for k,v in zip(names, values)} if rec is not None else dict(epoch=self.epoch))
+        rec,values = getattr(self.learn, 'recorder', None),self._logged()
+        if not values: return self.now.epochs.append(dict(epoch=self.epoch))
+        n = len(values)-1-rec.add_time
+        if n_train is None: n_train = n # the epoch was cancelled before that
+        if n_valid is None: n_valid = n-n_train
+        names = _names_with_values(list(rec.metric_names), rec.add_time, n_train, n_valid)
+        self.now.epochs.append({k:float(v) if isinstance(v, (int, float)) else v for k,v in zip(names, values)})
 
     def after_cancel_fit(self):
         if self.now is not None: self.now.stop = 'cancelled'

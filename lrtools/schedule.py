@@ -165,6 +165,10 @@ def _rate(name, v, zero=False):
     _check_lr(v, name, zero)
     return np.array(vs, float)
 
+def _moving(v, top):
+    "`v` for each group that `top` moves, 0 for a group that stands still"
+    return np.where(top>0, v, 0.)
+
 def _number(name, v, lo=None, hi=None, open_lo=False, open_hi=False):
     "A number in [lo, hi], the ends in or out"
     if not _is_number(v): raise TypeError(f"{name}={short(v)}: expected a number")
@@ -281,7 +285,8 @@ def sgdr(
     lr_min:float=0. # Rate at the end of each
 )->Schedule:
     "Cosine annealing with restarts (Loshchilov & Hutter, arXiv:1608.03983): fastai's `fit_sgdr`, which divides by zero where `cycle_mult=1`. For `sgdr_epochs(...)` epochs"
-    top,low = _rate('lr_max', lr_max),_number('lr_min', lr_min, 0)
+    top = _rate('lr_max', lr_max)
+    low = _moving(_number('lr_min', lr_min, 0), top)
     _count('n_cycles', n_cycles, hi=MOST_PARTS)
     _count('cycle_len', cycle_len, hi=MOST_STEPS)
     if n_cycles*math.log10(max(1., _number('cycle_mult', cycle_mult, 0, open_lo=True)))>100: raise ValueError(f"cycle_mult={short(cycle_mult)}: {n_cycles} cycles of it are longer than any training")
@@ -314,6 +319,7 @@ def cyclical(
 )->Schedule:
     "Up and down again and again (Smith, arXiv:1506.01186): torch's `CyclicLR` where it begins low. Smith recommends a step size of 2 to 10 epochs, and to stop at the end of a cycle"
     lo,hi = _rate('lr_min', lr_min, zero=True),_rate('lr_max', lr_max)
+    if len(lo)==1: lo = _moving(lo, hi)
     if (lo>hi).any(): raise ValueError(f"lr_min={short(lr_min)} is over lr_max={short(lr_max)}")
     if (n_cycles is None)==(step_size is None): raise ValueError(f"n_cycles={short(n_cycles)}, step_size={short(step_size)}: give one of them")
     _one_of('mode', mode, _MODES)
@@ -351,7 +357,8 @@ def warmup_cos(
     lr_end:float=0. # Last rate
 )->Schedule:
     "Linear warm-up, then down along a cosine: `get_cosine_schedule_with_warmup` of transformers"
-    top,a,b = _rate('lr_max', lr_max),_number('lr_start', lr_start, 0),_number('lr_end', lr_end, 0)
+    top = _rate('lr_max', lr_max)
+    a,b = (_moving(_number(k, v, 0), top) for k,v in (('lr_start', lr_start), ('lr_end', lr_end)))
     return _pieces([_number('pct_start', pct_start, 0, 1), 1-pct_start], [lambda x: _lin(a, top, x), lambda x: _cos(top, b, x)])
 
 @schedule
@@ -364,7 +371,8 @@ def warmup_stable_decay(
     decay:str='sqrt' # How it decays: 'sqrt' (1 minus the square root), 'linear' or 'cos'
 )->Schedule:
     "Warm-up, constant, cooldown (Hägele et al., arXiv:2405.18392)"
-    top,a,b = _rate('lr_max', lr_max),_number('lr_start', lr_start, 0),_number('lr_end', lr_end, 0)
+    top = _rate('lr_max', lr_max)
+    a,b = (_moving(_number(k, v, 0), top) for k,v in (('lr_start', lr_start), ('lr_end', lr_end)))
     _number('pct_start', pct_start, 0, 1)
     if _number('pct_decay', pct_decay, 0, 1)+pct_start>1: raise ValueError(f"pct_start={pct_start} and pct_decay={pct_decay} make more than 1")
     down = {'sqrt': lambda x: b+(top-b)*(1-np.sqrt(x)), 'linear': lambda x: _lin(top, b, x), 'cos': lambda x: _cos(top, b, x)}[_one_of('decay', decay, ('sqrt','linear','cos'))]
@@ -377,7 +385,8 @@ def poly(
     lr_end:float=0. # Last rate
 )->Schedule:
     "Down by a power: torch's `PolynomialLR` where `lr_end` is 0"
-    top,b,k = _rate('lr', lr),_number('lr_end', lr_end, 0),_number('power', power, 0, open_lo=True)
+    top,k = _rate('lr', lr),_number('power', power, 0, open_lo=True)
+    b = _moving(_number('lr_end', lr_end, 0), top)
     return lambda x: b+(top-b)*(1-x)**k
 
 @schedule
@@ -387,7 +396,7 @@ def exponential(
 )->Schedule:
     "The same factor at each step: fastai's `SchedExp`; torch's `ExponentialLR(gamma)` has `lr_end = lr*gamma**n`"
     a,b = _rate('lr', lr),_rate('lr_end', lr_end)
-    if ((a==0)!=(b==0)).any(): raise ValueError(f"lr={lr!r} to lr_end={lr_end!r}: a group whose rate is 0 at one end has to be 0 at the other, too")
+    if ((a==0)!=(b==0)).any(): raise ValueError(f"lr={short(lr)} to lr_end={short(lr_end)}: a group whose rate is 0 at one end has to be 0 at the other, too")
     return lambda x: _exp(a, b, x)
 
 @schedule
@@ -496,11 +505,15 @@ def clip(
     lo:float=0., # Not under this
     hi:float=math.inf # Not over this
 )->Schedule:
-    "Another schedule within bounds; its momentum stays"
+    "Another schedule within bounds; a group that stands still from start to end stays at 0, and the momentum as it is"
     o = _sched('sched', sched)
     _number('lo', lo, 0)
     if not _is_number(hi) or math.isnan(hi) or hi<lo: raise ValueError(f"hi={short(hi)}: expected a number from lo={short(lo)} on")
-    return lambda x: np.clip(o._f(x), lo, hi),o._mom
+    still = (o(np.linspace(0, 1, 1001))==0).all(0)
+    def f(x):
+        y = o._f(x)
+        return np.where(still & (y==0), 0., np.clip(y, lo, hi))
+    return f,o._mom
 
 # %% ../nbs/05_schedule.ipynb #c017
 def _to_plain(o):

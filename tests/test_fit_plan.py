@@ -262,6 +262,14 @@ def test_every_way_to_go_on(name, tmp_path):
     assert np.array_equal(h[-1].lrs, rates) and len(h)==2
     assert (rates.max(0)<=np.array([1e-5,1e-4,1e-3])*(1+1e-9)).all()
 
+@pytest.mark.parametrize('name', STRATEGIES)
+def test_going_on_leaves_a_group_that_stood_still_at_0(name, tmp_path):
+    learn = small(tmp_path)
+    record(learn)
+    quietly(learn, Plan([Phase(one_cycle([0., 0., 1e-3]), 1)]))
+    rates = continue_plan(learn.lr_history, name, 2).rates(5, 3)
+    assert (rates[:,:2]==0).all() and rates[:,2].max()>0
+
 def test_going_on_refuses(tmp_path):
     h = record(small(tmp_path))
     with pytest.raises(ValueError, match='no steps'): continue_plan(h, 'again')

@@ -1,9 +1,10 @@
 "A plan that fails, is stopped or goes on leaves the learner its callbacks, and the source of its rates"
-import random
+import math, random
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np, pytest, torch
-from fastai.basics import Callback, CancelFitException, L, Learner, SkipToEpoch
+from fastai.basics import Callback, CancelEpochException, CancelFitException, CancelTrainException, CancelValidException, L, Learner, SkipToEpoch, mae
 import fastai.callback.schedule # gives learners their fits
 from fastai.callback.progress import CSVLogger, ProgressCallback, ShowGraphCallback
 from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback, TerminateOnNaNCallback
@@ -11,10 +12,13 @@ from fastai.callback.training import GradientClip
 
 from learners import Notes, deep, quiet
 from state import changes, state
+from lrtools.compare import compare
 from lrtools.fit_plan import adding_cbs, fit_plan
+from lrtools.history import LRHistory
 from lrtools.plan import Phase, Plan
 from lrtools.recording import Recording, record
 from lrtools.schedule import constant, one_cycle, sgdr
+from lrtools.snapshot import preserved
 
 small = partial(deep, n_groups=3)
 PLAN = Plan([Phase(one_cycle(7.3e-3), 1, freeze_to=-1, clip=.37), Phase(one_cycle(slice(1.1e-5, 2.7e-3)), 2, freeze_to=0, clip=.9)])
@@ -242,3 +246,80 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path):
     fit(part, cbs=[EarlyStoppingCallback(patience=9)], start=(0, 2))
     assert all(torch.equal(a, b) for a,b in zip(whole.model.state_dict().values(), part.model.state_dict().values()))
     assert [e['valid_loss'] for e in part.lr_history[-1].epochs]==[e['valid_loss'] for e in whole.lr_history[0].epochs[2:]]
+
+# ---------------------------------------------------------------- nothing is said of going on where the learner is put back
+
+@contextmanager
+def silent(learn):
+    with learn.no_bar(), learn.no_logging(): yield
+
+INNER = Plan([Phase(constant(1.3e-3), 2)])
+def stopped_plan(learn, *_):
+    with silent(learn): fit_plan(learn, INNER, cbs=[Raises('before_epoch', KeyboardInterrupt(), 2)])
+def in_compare(learn): compare(learn, {'own': stopped_plan}, seeds=(0,), progress=False)
+def in_partial(learn): compare(learn, {'own': partial(stopped_plan)}, seeds=(0,), progress=False)
+def in_preserved(learn):
+    with preserved(learn): stopped_plan(learn)
+def in_two(learn):
+    with preserved(learn):
+        with preserved(learn): pass
+        stopped_plan(learn)
+def in_decorated(learn): preserved(learn)(stopped_plan)(learn)
+
+@pytest.mark.parametrize('way', [in_compare, in_partial, in_preserved, in_two, in_decorated], ids=lambda f: f.__name__)
+def test_ctrl_c_promises_no_going_on_inside_what_puts_the_learner_back(way, tmp_path, capsys):
+    learn = small(tmp_path)
+    before = state(learn)
+    with pytest.raises(KeyboardInterrupt): way(learn)
+    assert not changes(before, state(learn)) and 'To go on' not in capsys.readouterr().out
+    with silent(learn), pytest.raises(KeyboardInterrupt): stopped_plan(learn)
+    assert 'To go on: fit_plan(learn, plan, start=(0, 1))' in capsys.readouterr().out
+
+def test_another_learner_is_no_reason_for_silence_on_ctrl_c(tmp_path, capsys):
+    one,other = small(tmp_path),small(tmp_path)
+    with preserved(other), silent(one), pytest.raises(KeyboardInterrupt): stopped_plan(one)
+    assert 'To go on' in capsys.readouterr().out
+
+# ---------------------------------------------------------------- what is recorded of an epoch that was cancelled
+
+class Cancels(Callback):
+    "Raises at `event` in epoch 1, in the second batch of events of batches"
+    order = 70 # after the recorder, before the record
+    def __init__(self, event, error, training=None):
+        self.event,self.error,self.of = event,error,training
+        setattr(self, event, self.visit)
+    def visit(self):
+        if self.epoch==1 and self.of in (None, self.training) and not (self.event.endswith('batch') and self.iter<1): raise self.error()
+
+ALL = {'epoch', 'train_loss', 'valid_loss', 'mae', 'time'}
+VALID,TRAIN = {'valid_loss', 'mae'},{'train_loss'}
+CANCELLED = dict(train=(('after_batch', CancelTrainException, True), TRAIN), before_train=(('before_train', CancelTrainException), TRAIN), validation=(('after_batch', CancelValidException, False), VALID),
+                 before_validate=(('before_validate', CancelValidException), VALID), epoch=(('after_batch', CancelEpochException, True), TRAIN|VALID), epoch_later=(('after_batch', CancelEpochException, False), VALID),
+                 after_train=(('after_train', CancelEpochException), VALID), after_validate=(('after_validate', CancelEpochException), set()), before_epoch=(('before_epoch', CancelEpochException), TRAIN|VALID))
+
+@pytest.mark.parametrize('add_time', [True, False])
+@pytest.mark.parametrize('train_metrics', [False, True])
+@pytest.mark.parametrize('kind', CANCELLED)
+def test_a_cancelled_epoch_is_recorded_under_the_right_names(kind, train_metrics, add_time, tmp_path):
+    "Names go with their values as fastai's recorder has them in its parts, and only those with values"
+    args,lacks = CANCELLED[kind]
+    learn = small(tmp_path)
+    learn.metrics = L(mae)
+    learn.recorder.train_metrics,learn.recorder.add_time = train_metrics,add_time
+    seen = {}
+    class Sees(Callback):
+        order,run_valid = 60,True
+        def after_train(self): seen.setdefault(self.epoch, {})['train_loss'] = float(self.smooth_loss)
+        def after_validate(self): seen.setdefault(self.epoch, {})['valid_loss'] = math.nan if self.recorder.loss.value is None else float(self.recorder.loss.value)
+    record(learn)
+    with silent(learn): learn.fit(3, 1e-3, cbs=[Cancels(*args), Sees()])
+    named = lambda k: {f'train_{k}', f'valid_{k}'} if train_metrics and k=='mae' else {k}
+    each = lambda ks: {n for k in ks for n in named(k)}
+    for i,e in enumerate(learn.lr_history[0].epochs):
+        gone = each(lacks) if i==1 else set()
+        if i==1 and train_metrics: gone = (gone-each({'mae'}))|({'train_mae'} if 'train_loss' in lacks else set())|({'valid_mae'} if 'mae' in lacks else set())
+        assert set(e)==each(ALL)-gone-(set() if add_time else {'time'})
+        assert e['epoch']==i and (not add_time or ':' in e['time'])
+        for k in {'train_loss', 'valid_loss'} & set(e): assert e[k]==pytest.approx(seen[i][k], rel=1e-6), k
+        assert all(isinstance(e[k], float) for k in set(e)-{'time'})
+    assert LRHistory.from_json(learn.lr_history.to_json())[0].epochs==learn.lr_history[0].epochs

@@ -14,6 +14,7 @@ from learners import Boom, Kept, accumulating, adamw, clipping, deep, fault, fro
 from lrtools.all import LRPicker, classify, constant, exponential, figure_of, landmarks, one_cycle, suggest, unfreeze_study, zones
 from lrtools.curve import GroupCurves, LRCurve
 from lrtools.range_test import lr_range_test
+from lrtools.snapshot import preserved
 
 ARGS = dict(num_it=12, start_lr=1e-5, end_lr=.1, stop_div=None, progress=False)
 KINDS = dict(plain=plain, frozen=frozen, accumulating=accumulating, clipping=clipping, adamw=adamw, scaled=scaled, one_batch=one_batch, trackers=trackers,
@@ -338,7 +339,16 @@ def test_groups_of_rate_0_stand_still(tmp_path, start, end, mode):
         assert s.ranges=={} and landmarks(c).lrs[0]>0 and classify(c, 1e-3).sentence and isinstance(zones(c), dict) and figure_of(c)
     picker = LRPicker(c)
     picker.lr = 1e-3
-    assert picker.code
+    rates = eval(picker.code.partition(', ')[2][:-1])
+    assert rates==([1e-3 if e else 0. for e in end]) and one_cycle(rates)(.25)[moving].tolist()==[1e-3]*len(moving)
+    picker.lr = slice(1e-5, 1e-3)
+    rates = eval(picker.code.partition(', ')[2][:-1])
+    assert [g for g in range(3) if rates[g]]==moving and rates[moving[-1]]==1e-3 and (len(moving)==1 or rates[moving[0]]==1e-5)
+    was = [p.detach().clone() for p in learn.model.parameters()]
+    with preserved(learn), learn.no_bar(), learn.no_logging():
+        exec(picker.code)
+        moved = [any(not torch.equal(p, was[i]) for i,p in enumerate(learn.model.parameters()) if any(p is q for q in ps)) for ps in learn.opt.param_lists]
+        assert moved==[bool(e) for e in end]
     assert all(map(torch.equal, before, learn.model.parameters()))
 
 @pytest.mark.parametrize('kw,says', [(dict(start_lr=[0,0,1e-7], end_lr=[1,0,10]), 'begins over 0'), (dict(start_lr=[0,0,0], end_lr=[0,0,10]), 'start_lr'), (dict(start_lr=[0,0,1e-7], end_lr=[0,0,10], groups=0), 'nothing is swept'),

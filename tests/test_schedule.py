@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from torch.optim import lr_scheduler as ls
 
 from learners import halves, net, rows
-from lrtools.schedule import (Schedule, clip, constant, cyclical, exponential, flat_cos, inverse_sqrt, join, ladder, multistep, one_cycle, poly, scale, sgdr, sgdr_epochs, slanted_triangular,
+from lrtools.schedule import (Schedule, clip, constant, cyclical, exponential, flat_cos, inverse_sqrt, join, ladder, multistep, one_cycle, poly, sampled, scale, sgdr, sgdr_epochs, slanted_triangular,
                               stairs, step, warmup_cos, warmup_stable_decay)
 
 # ---------------------------------------------------------------- fastai, step by step
@@ -162,3 +162,22 @@ BAD = [(lambda: one_cycle(-1e-3), ValueError, 'lr_max=-0.001'), (lambda: one_cyc
 def test_refused_by_name_and_value(i):
     f,error,words = BAD[i]
     with pytest.raises(error, match=words.replace('(', r'\(').replace('.', r'\.')): f()
+
+# ---------------------------------------------------------------- a group of rate 0 stands still
+
+Z = [0., 0., 1.3e-2]
+LIFTS = dict(poly=poly(Z, 2, 1e-5), sgdr=sgdr(Z, 2, lr_min=1.7e-5), warmup_cos=warmup_cos(Z, lr_start=1e-6, lr_end=1.1e-5), sqrt=warmup_stable_decay(Z, lr_start=1e-6, lr_end=1e-5), linear=warmup_stable_decay(Z, lr_end=1e-5, decay='linear'),
+             cos=warmup_stable_decay(Z, lr_end=1e-5, decay='cos'), cyclical=cyclical(1.9e-4, Z, 2), exp_range=cyclical(1e-4, Z, 2, num_it=50, mode='exp_range', gamma=.99), clip=clip(sgdr(Z), 1e-5), sampled=clip(sampled([Z, [0., 1e-3, 0.]]), 1e-5),
+             joined=join([poly(Z, lr_end=1e-5), clip(constant(Z), 1e-5)]), scaled=scale(warmup_cos(Z, lr_end=1e-5), [2., 3., 4.]), one_cycle=one_cycle(Z), flat_cos=flat_cos(Z), slanted=slanted_triangular(Z), sqrt_decay=inverse_sqrt(Z))
+
+@pytest.mark.parametrize('name', LIFTS)
+def test_a_group_that_stands_still_is_lifted_by_no_end(name):
+    sched,pos = LIFTS[name],np.linspace(0, 1, 101)
+    y = sched(pos)
+    assert (y[:,0]==0).all() and y[:,2].max()>1e-4
+    assert ((y[:,1]==0).all() or name=='sampled') and Schedule.from_json(sched.to_json())==sched
+    if name in ('poly', 'sgdr', 'warmup_cos', 'sqrt', 'clip', 'cyclical'): assert sched(1.)[2]>0
+
+def test_what_moves_still_ends_where_it_was_told_to():
+    assert [poly([1e-3, 1e-2], lr_end=1e-5)(1.).tolist(), sgdr(1e-2, lr_min=1e-5)(1.), clip(poly(1e-2), 1e-4)(1.)]==[[1e-5, 1e-5], 1e-5, 1e-4]
+    with pytest.raises(ValueError, match='lr_min'): cyclical([1e-5, 1e-5], [0., 1e-2], 2)
