@@ -119,7 +119,7 @@ def test_a_saved_widget_is_seen_once(url, browser):
     seen = """() => [...document.querySelectorAll('.cell_output')].map(o => [[...o.querySelectorAll('.lrtools')], [...o.querySelectorAll(':scope > img')]].map(all => all.filter(e => e.checkVisibility()).length).join())"""
     alive = browser.new_page()
     alive.goto(url+'gallery.html')
-    alive.wait_for_function("() => [...document.querySelectorAll('.widget-subarea')].every(w => w.querySelector('.lrtools-figure :is(canvas, img)'))")
+    alive.wait_for_function("() => document.querySelectorAll('.cell_output > .widget-subarea:has(.lrtools-figure :is(canvas, img))').length==3")
     assert alive.evaluate(seen)==['1,0']*3+['0,1'] # three widgets, and what `LiveSchedule` left
     alive.close()
     context = browser.new_context(java_script_enabled=False)
