@@ -101,7 +101,7 @@ def check_fields(
 ):
     "TypeError for a field that is of another sort, ValueError for one that is not there"
     for k,sort in sorts.items():
-        if isinstance(o, dict) and k not in o: raise ValueError(f'{k!r} is missing')
+        if isinstance(o, dict) and k not in o: raise ValueError(f'{short(k)} is missing')
         v = o[k] if isinstance(o, dict) else getattr(o, k)
         fits,words = SORTS[sort.rstrip('?')]
         if not fits(v) and not (v is None and sort.endswith('?')): raise TypeError(f"{k}={short(v)}: expected {words}")

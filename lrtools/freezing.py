@@ -563,7 +563,7 @@ def _rates_of(v, n, name):
 def _row(f, pos, n, name):
     "The rates that a function gives at one position, shape (n,)"
     try: row = f(pos)
-    except Exception as e: raise TypeError(cut(f"{name}={short(f)} fails at {pos:g}: {e!r}; expected a function of the position in [0, 1] that gives a rate, or one for each parameter group")) from e
+    except Exception as e: raise TypeError(cut(f"{name}={short(f)} fails at {pos:g}: {short(e)}; expected a function of the position in [0, 1] that gives a rate, or one for each parameter group")) from e
     said = f"{name} gives {short(row)} at {pos:g}"
     try: res = np.atleast_1d(np.asarray(row.detach().cpu() if isinstance(row, torch.Tensor) else row, float))
     except (TypeError, ValueError, OverflowError): raise TypeError(f"{said}: expected a rate, or one for each parameter group") from None
@@ -601,7 +601,7 @@ def preflight(
     if isinstance(sched_or_lr, (Plan, Phase)):
         if freeze_to is not None or keep_state or norm!='as is' or wd is not None: raise ValueError("freeze_to, keep_state, norm, wd: a plan says itself what its phases do; leave them out, or give a schedule")
         return _preflight_plan(learn, before, sched_or_lr)
-    if freeze_to is None and (keep_state or norm!='as is'): raise ValueError(f"keep_state={keep_state}, norm={norm!r}: they are options of freezing; give `freeze_to`, too")
+    if freeze_to is None and (keep_state or norm!='as is'): raise ValueError(f"keep_state={short(keep_state)}, norm={short(norm)}: they are options of freezing; give `freeze_to`, too")
     after = taken(before) if freeze_to is None else frozen_to(before, _index(freeze_to, n, 'freeze_to'), keep_state, norm)
     lrs = _rates_of(before.lr if sched_or_lr is None else sched_or_lr, n, 'sched_or_lr')
     return spike_risks(before, after, lrs, before.wd if wd is None else _each(wd, n, 'wd'), keep_state, norm)

@@ -122,7 +122,7 @@ class ParamGroup(_Counts):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.memory not in MEMORY: raise ValueError(f"memory={self.memory!r}: expected one of {list(MEMORY)}")
+        if self.memory not in MEMORY: raise ValueError(f"memory={short(self.memory)}: expected one of {list(MEMORY)}")
 
     @property
     def _params(self): return [p for l in self.layers for p in l.params]
@@ -345,7 +345,7 @@ def from_json(cls:FreezeReport,
         _try_out(report)
         return report
     except ValueError: raise
-    except Exception as e: raise ValueError(cut(f"s is no whole FreezeReport: {e!r}")) from None
+    except Exception as e: raise ValueError(cut(f"s is no whole FreezeReport: {short(e)}")) from None
 
 def _try_out(report):
     "Show all of a report, such that damage is found when it is read, and not later"

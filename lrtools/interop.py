@@ -16,7 +16,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from .plan import Phase, Plan
-from .schedule import Schedule, _count, _number, _one_of, _rate, _sched, count_steps, sampled
+from .schedule import MOST_PARTS, Schedule, _count, _number, _one_of, _rate, _sched, count_steps, sampled
 from .words import cut, short
 
 
@@ -59,6 +59,7 @@ def from_torch(
     optimizer, or counts epochs (as timm's do unless told otherwise) and `n_epoch` is not given"""
     if not callable(make_scheduler): raise TypeError(f"make_scheduler={short(make_scheduler)}: expected a function of an optimizer that gives its scheduler")
     lrs = [float(v) for v in _rate('lr', lr, zero=True)]
+    if len(lrs)>MOST_PARTS: raise ValueError(f"lr={short(lr)}: {len(lrs):,} rates; expected at most {MOST_PARTS:,}, one for each parameter group")
     _number('mom', mom, 0, 1, open_hi=True)
     n_iter = count_steps('n_iter', n_iter)
     opt = torch.optim.SGD([dict(params=[torch.nn.Parameter(torch.zeros(1))], lr=v) for v in lrs], lr=lrs[0], momentum=mom)

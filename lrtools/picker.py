@@ -25,7 +25,7 @@ from .curve import GroupCurves, LRCurve, _is_number, exact_lr, fmt_lr, _two_digi
 from .probe import probe
 from .range_test import _NVALID, _valid_at, lr_range_test
 from .runs import probe_table
-from .schedule import _count, constant
+from .schedule import _count, _number, constant
 from .suggest import classify, exact_range, fmt_range, landmarks, readable, suggest
 from .views import _answers, _palette, _strip_height, few_digits, figure_of, plot_lr_curve, png
 from .words import short
@@ -259,7 +259,7 @@ class LRPicker(FigureBox):
     ):
         "Choose what a suggestion says, in two digits"
         offers = {k:lr for k,lr,*_ in self._rows[self.group] if lr} | ({} if self._grouped else self._suggestions[self.group].ranges)
-        if name not in offers: raise ValueError(f"name={short(name)}: this curve offers {', '.join(map(repr, offers)) or 'nothing'}")
+        if not isinstance(name, str) or name not in offers: raise ValueError(f"name={short(name)}: this curve offers {', '.join(map(repr, offers)) or 'nothing'}")
         self._choose(_round(offers[name]))
 
     def _taken(self):
@@ -419,6 +419,7 @@ class LRPicker(FigureBox):
         decades:float # How far, in powers of ten; less than 0 for down
     ):
         "Move the choice, as far as the curve goes"
+        _number('decades', decades, -100, 100)
         self._choose(self._tidy(math.sqrt(self._lim[0]*self._lim[1])) if self._choice is None else self._shifted(self._choice, decades))
 
     def key(self, key):

@@ -33,9 +33,9 @@ from .panel import _lr_text, _parse_lr
 from .picker import _code_html, _round
 from .plan import Phase, Plan, _check_plan, _likely_groups
 from .plan_views import _axes_of, _band, _draw_fits, _limits, _name_of, _names, _phases_words, _shade, _shared, _spans
-from .schedule import _KINDS, _MODES, _SHAPES, Schedule, _code, _count
+from .schedule import _KINDS, _MODES, _SHAPES, Schedule, _code, _count, _number
 from .suggest import zone_shares, zones
-from .views import _frame, _palette, few_digits
+from .views import _frame, _palette, check_switches, few_digits
 from .words import short
 
 # %% ../nbs/44_preview.ipynb #c008
@@ -297,6 +297,7 @@ class SchedulePreview(FigureBox):
         by:int # How many places later; less than 0: earlier
     ):
         "Move the chosen phase, as far as there are others"
+        _count('by', by, -1000, 1000)
         to = min(max(self.phase+by, 0), len(self.plan)-1)
         if to==self.phase: return
         rest = [p for i,p in enumerate(self.plan) if i!=self.phase]
@@ -322,6 +323,7 @@ class SchedulePreview(FigureBox):
 
     def reread(self, past=True):
         "Look at the learner, and if asked at the history, again"
+        check_switches(past=past)
         if self._gesture: return
         known = self._known
         try:
@@ -552,6 +554,8 @@ class SchedulePreview(FigureBox):
         share:float=0. # How far to the right, in shares of its schedule; less than 0 for left
     ):
         "Move the first dot of the chosen phase, as far as it goes"
+        _number('decades', decades, -100, 100)
+        _number('share', share, -1, 1)
         d = next((d for d in self._dots() if d[0]==self.phase), None)
         if d is None: return
         i,path,k,turn,*_ = d

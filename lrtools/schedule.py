@@ -53,6 +53,8 @@ class Schedule:
     def __post_init__(self):
         if not isinstance(self.kind, str) or self.kind not in _KINDS: raise ValueError(cut(f"kind={short(self.kind)}: expected one of {', '.join(_KINDS)}"))
         if not isinstance(self.args, dict): raise TypeError(f"args={short(self.args)}: expected a dictionary of the arguments of {self.kind}; simpler, call {self.kind}(...)")
+        try: inspect.signature(_KINDS[self.kind]).bind(**self.args)
+        except TypeError as e: raise TypeError(cut(f"args={short(self.args)}: not the arguments of {self.kind} ({e}); simpler, call {self.kind}(...)")) from None
         object.__setattr__(self, 'args', {k:_plain(v) for k,v in self.args.items()})
         for k,v in self.args.items():
             if isinstance(v, slice): _rate(k, v)
@@ -161,7 +163,7 @@ def _rate(name, v, zero=False):
         _check_lr(v, name)
         return np.array([0. if v.start is None else v.start, v.stop])
     vs = [v] if _is_number(v) else v
-    if not hasattr(vs, '__len__') or not len(vs): raise TypeError(f"{name}={short(v)}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
+    if getattr(vs, 'ndim', 1)==0 or not hasattr(vs, '__len__') or not len(vs): raise TypeError(f"{name}={short(v)}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
     _check_lr(v, name, zero)
     return np.array(vs, float)
 
@@ -176,10 +178,12 @@ def _number(name, v, lo=None, hi=None, open_lo=False, open_hi=False):
         raise ValueError(f"{name}={short(v)}: expected a number {'over' if open_lo else 'from'} {lo:g}"+('' if hi is None else f" {'and under' if open_hi else 'to'} {hi:g}"))
     return float(v)
 
-def _count(name, v, lo=1, hi=None):
+_MOST = 10**15 # of anything that is counted
+
+def _count(name, v, lo=1, hi=_MOST):
     if isinstance(v, bool) or not isinstance(v, (int, np.integer)): raise TypeError(f"{name}={short(v)}: expected an int")
     if v<lo: raise ValueError(f"{name}={short(v)}: expected at least {lo}")
-    if hi is not None and v>hi: raise ValueError(f"{name}={short(v)}: expected at most {hi:,}")
+    if v>hi: raise ValueError(f"{name}={short(v)}: expected at most {hi:,}")
     return int(v)
 
 MOST_PARTS = 1000 # cycles, or groups of a recipe
@@ -191,7 +195,7 @@ def count_steps(
     v # Its value
 )->int:
     "A number of steps, each of which is to be computed and kept. ValueError for more than `MOST_STEPS`, before anything is begun"
-    n = _count(name, v)
+    n = _count(name, v, hi=math.inf)
     if n>MOST_STEPS: raise ValueError(f"{name}={short(v)}: more than {MOST_STEPS:,} steps are not computed one by one; a schedule is a function of the position, `sched(i/{name})`")
     return n
 
@@ -247,10 +251,10 @@ def one_cycle(
     top = _rate('lr_max', lr_max)
     _number('div', div, 0, open_lo=True)
     _number('div_final', div_final, 0, open_lo=True)
-    _number('pct_start', pct_start, 0, .5 if three_phase else 1)
     if not isinstance(three_phase, bool): raise TypeError(f"three_phase={short(three_phase)}: expected True or False")
+    _number('pct_start', pct_start, 0, .5 if three_phase else 1)
     shape = _SHAPES[_one_of('anneal', anneal, _SHAPES)]
-    if num_it is not None and _count('num_it', num_it, 2)*pct_start<=1: raise ValueError(f"pct_start={pct_start}: of {num_it} steps that leaves none for the way up")
+    if num_it is not None and _count('num_it', num_it, 2, MOST_STEPS)*pct_start<=1: raise ValueError(f"pct_start={pct_start}, num_it={num_it}: that leaves no step for the way up")
     def go(*vs):
         fs = [lambda x, a=a, b=b: shape(a, b, x) for a,b in zip(vs, vs[1:])]
         if num_it is None: return _pieces([pct_start, *([pct_start, 1-2*pct_start] if three_phase else [1-pct_start])], fs)
@@ -326,7 +330,7 @@ def cyclical(
     _number('gamma', gamma, 0, 1, open_lo=True)
     if not isinstance(end_low, bool): raise TypeError(f"end_low={short(end_low)}: expected True or False")
     if num_it is None and (step_size is not None or mode=='exp_range'): raise ValueError(f"num_it=None: {'step_size' if step_size is not None else 'exp_range'} counts steps; say how many there are in all, n_epoch*len(learn.dls.train)")
-    if num_it is not None: _count('num_it', num_it)
+    if num_it is not None: _count('num_it', num_it, hi=MOST_STEPS)
     n = _number('n_cycles', n_cycles, 0, open_lo=True) if step_size is None else num_it/(2*_number('step_size', step_size, 0, open_lo=True))
     shift = (-n)%1 if end_low else 0.
     def f(pos):
@@ -420,7 +424,7 @@ def step(
 )->Schedule:
     "Down in equal steps: torch's `StepLR`"
     top = _rate('lr', lr)
-    _count('n_steps', n_steps)
+    _count('n_steps', n_steps, hi=MOST_STEPS)
     _number('gamma', gamma, 0, open_lo=True)
     return lambda x: top*gamma**np.minimum(np.floor(x*n_steps+1e-9), n_steps-1)
 

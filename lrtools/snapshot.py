@@ -535,7 +535,7 @@ class Snapshot:
         name:str='' # To know it by
     ):
         _check(learn)
-        if not isinstance(name, str): raise TypeError(f"name={name!r}: expected a text")
+        if not isinstance(name, str): raise TypeError(f"name={short(name)}: expected a text")
         self.name,self.date = name,datetime.now().astimezone().isoformat(timespec='seconds')
         with _interrupt_later(), torch.no_grad(): self._undo,seen = _walk([learn], _packages(learn))
         self.learn,self._global = learn,_copy_globals(_on_cuda(learn))
@@ -545,7 +545,7 @@ class Snapshot:
         learn:Learner|None=None # The learner it was taken of (a check for readers; no other is accepted)
     )->Learner:
         "Write everything back into the learner it was taken of. An interrupt that arrives meanwhile is delivered afterwards"
-        if learn is not None and learn is not self.learn: raise ValueError("this snapshot was taken of another learner: it restores only that one")
+        if learn is not None and learn is not self.learn: raise ValueError("learn: this snapshot was taken of another learner, and it restores only that one")
         self._write_back()
         return self.learn
 
@@ -873,8 +873,11 @@ def save(self:Snapshot,
 )->Path:
     "Write to a file what it kept. FileExistsError for a file that is there"
     if not isinstance(path, (str, os.PathLike)): raise TypeError(f"path={short(path)}: expected the path of a file, such as 'head.pt'")
+    if not isinstance(overwrite, bool): raise TypeError(f"overwrite={short(overwrite)}: expected True or False")
     path = Path(path)
-    if path.exists() and not overwrite: raise FileExistsError(f"{path} exists: take another name, or overwrite=True")
+    if path.is_dir(): raise ValueError(f"path={short(str(path))} is a folder: expected the path of a file, such as 'head.pt'")
+    if not path.parent.is_dir(): raise ValueError(f"path={short(str(path))}: there is no folder {short(str(path.parent))}; make it first")
+    if path.exists() and not overwrite: raise FileExistsError(cut(f"path={short(str(path))}: {path.name} exists: take another name, or overwrite=True"))
     save_sealed(dict(kind='Snapshot', version=VERSION, **self.saved()._state), path)
     return path
 
