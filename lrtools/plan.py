@@ -35,12 +35,14 @@ class Phase:
 
     def __post_init__(self):
         _sched('sched', self.sched)
-        if isinstance(self.n_epoch, float) and not self.n_epoch.is_integer(): raise ValueError(f"n_epoch={self.n_epoch}: a phase has whole epochs, because the loader gives whole epochs; put what is shorter into its schedule")
+        if isinstance(self.n_epoch, float) and not self.n_epoch.is_integer():
+            raise ValueError(f"n_epoch={self.n_epoch}: a phase has whole epochs, because the loader gives whole epochs; put what is shorter into its schedule")
         _count('n_epoch', self.n_epoch, hi=MOST_STEPS)
         if self.freeze_to is not None: _count('freeze_to', self.freeze_to, -10**6)
         if self.wd is not None: object.__setattr__(self, 'wd', _plain(self.wd)); _rate('wd', self.wd, zero=True)
         _one_of('norm', self.norm, NORMS)
-        if self.norm!='as is' and self.freeze_to is None: raise ValueError(f"norm={short(self.norm)} is an option of freezing: give freeze_to, too")
+        if self.norm!='as is' and self.freeze_to is None:
+            raise ValueError(f"norm={short(self.norm)} is an option of freezing: give freeze_to, too")
         for k in ('keep_state','reset_opt'):
             if not isinstance(getattr(self, k), bool): raise TypeError(f"{k}={short(getattr(self, k))}: expected True or False")
         if self.clip is not None: _number('clip', self.clip, 0, open_lo=True)
@@ -59,7 +61,8 @@ class Plan:
         phases:list, # Of `Phase`, in their order
         *more # None: all phases are in the list
     ):
-        if more: raise TypeError(f"a plan was given {len(more)+1} arguments: its phases are one list, Plan([Phase(one_cycle(1e-3), 1), Phase(one_cycle(1e-4), 2)])")
+        if more:
+            raise TypeError(f"a plan was given {len(more)+1} arguments: its phases are one list, Plan([Phase(one_cycle(1e-3), 1), Phase(one_cycle(1e-4), 2)])")
         object.__setattr__(self, 'phases', phases)
         self.__post_init__()
 
@@ -97,7 +100,8 @@ class Plan:
         plan = Plan([replace(p, sched=p.sched.for_groups(n)) for p in self])
         for i,p in enumerate(plan):
             if p.sched.n_groups not in (None, n): raise ValueError(f"phase {i} has rates for {p.sched.n_groups} parameter groups, the learner has {n}")
-            if isinstance(p.wd, list) and len(p.wd)!=n: raise ValueError(f"phase {i} has wd={short(p.wd)} for {len(p.wd)} parameter groups, the learner has {n}")
+            if isinstance(p.wd, list) and len(p.wd)!=n:
+                raise ValueError(f"phase {i} has wd={short(p.wd)} for {len(p.wd)} parameter groups, the learner has {n}")
             if p.freeze_to is not None and not -n<=p.freeze_to<=n: raise ValueError(f"phase {i} has freeze_to={p.freeze_to}, the learner has {n} parameter group{'s' if n>1 else ''}")
         return plan
 
@@ -113,7 +117,8 @@ class Plan:
         return np.array(rows)
 
 def _check_plan(plan):
-    if isinstance(plan, Schedule): raise TypeError(f"plan={short(plan)} is a Schedule, which has no epochs: give Phase(sched, n_epoch), such as Phase({plan.kind}(...), 3)")
+    if isinstance(plan, Schedule):
+        raise TypeError(f"plan={short(plan)} is a Schedule, which has no epochs: give Phase(sched, n_epoch), such as Phase({plan.kind}(...), 3)")
     if not isinstance(plan, Plan): raise TypeError(f"plan={short(plan)}: expected a Plan, such as Plan([Phase(one_cycle(1e-3), 3)])")
 
 def _likely_groups(plan):
@@ -202,7 +207,8 @@ def gradual_unfreeze_plan(
     _number('lr_max', lr_max, 0, open_lo=True)
     _number('decay', decay, 1)
     for k,v in (('n_epoch', n_epoch), ('last_epochs', last_epochs)): _count(k, v, hi=MOST_STEPS)
-    if not callable(sched) or isinstance(sched, Schedule): raise TypeError(f"sched={short(sched)}: expected a function that makes a schedule of rates, such as one_cycle")
+    if not callable(sched) or isinstance(sched, Schedule):
+        raise TypeError(f"sched={short(sched)}: expected a function that makes a schedule of rates, such as one_cycle")
     rates = [lr_max/decay**(n-1-i) for i in range(n)]
     return Plan([Phase(sched(rates if n>1 else lr_max), last_epochs if i==n-1 else n_epoch, freeze_to=n-1-i, keep_state=i>0, name=f'from group {n-1-i}') for i in range(n)])
 

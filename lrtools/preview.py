@@ -185,7 +185,8 @@ class SchedulePreview(FigureBox):
         _check_plan(plan)
         if learn is not None: _check_learner(learn)
         if history is not None: _check_history(history)
-        if not isinstance(curve, (LRCurve, GroupCurves, type(None))): raise TypeError(f"curve={short(curve)}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`")
+        if not isinstance(curve, (LRCurve, GroupCurves, type(None))):
+            raise TypeError(f"curve={short(curve)}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`")
         if n_iter is not None: _count('n_iter', n_iter)
         super().__init__()
         self.learn,self.curve,self.history,self._asked = learn,curve,history,n_iter
@@ -225,7 +226,8 @@ class SchedulePreview(FigureBox):
             v.for_groups(self._n)
         elif name=='phase':
             _count('phase', v, 0)
-            if v>=len(self.plan): raise ValueError(f"phase={short(v)}: the plan has {len(self.plan)} phase{'s' if len(self.plan)>1 else ''}, 0 to {len(self.plan)-1}")
+            if v>=len(self.plan):
+                raise ValueError(f"phase={short(v)}: the plan has {len(self.plan)} phase{'s' if len(self.plan)>1 else ''}, 0 to {len(self.plan)-1}")
         elif not isinstance(v, bool): raise TypeError(f"{name}={short(v)}: expected True or False")
         return v
 
@@ -283,7 +285,8 @@ class SchedulePreview(FigureBox):
         phase:Phase|None=None # After the chosen one; None: one like it
     ):
         "Add a phase after the chosen one, and choose it"
-        if phase is not None and not isinstance(phase, Phase): raise TypeError(f"phase={short(phase)}: expected a Phase, such as Phase(one_cycle(1e-3), 3)")
+        if phase is not None and not isinstance(phase, Phase):
+            raise TypeError(f"phase={short(phase)}: expected a Phase, such as Phase(one_cycle(1e-3), 3)")
         at = self.phase+1
         self._go(Plan([*self.plan[:at], replace(self.plan[self.phase], freeze_to=None, norm='as is', keep_state=False, reset_opt=False, name='') if phase is None else phase, *self.plan[at:]]))
         self.phase = at
