@@ -35,7 +35,7 @@ from .range_test import _now, _number, _quiet, _reseed, _valid_batches, _valid_n
 from .recording import Recording
 from .schedule import Schedule, constant
 from .snapshot import _copy_globals, _put_state, _state_of, _write, clean_parts, load_sealed, preserved, save_sealed
-from .words import cut, short
+from .words import as_tuple, cut, short
 
 # %% ../nbs/30_compare.ipynb #c005
 class _Watch(Callback):
@@ -210,7 +210,8 @@ class _Folder:
         way_out = 'delete it, and this run is made again'
         d,kept = self._read(file, 'ArmRun', way_out),file.with_suffix('.pt')
         was = tuple(d.get(k) for k in ('arm','seed')),d.pop('does', self.arms[name]),d.pop('start', self.start)
-        if was!=((name, seed), self.arms[name], self.start): raise ValueError(cut(f"{short(str(file))} holds another run (arm {short(d.get('arm'), 40)}, seed {short(d.get('seed'), 20)}) than its name says, or one of another start: {way_out}"))
+        if was!=((name, seed), self.arms[name], self.start):
+            raise ValueError(cut(f"{short(str(file))} holds another run (arm {short(d.get('arm'), 40)}, seed {short(d.get('seed'), 20)}) than its name says, or one of another start: {way_out}"))
         try: return _run_of(d, state=kept if kept.exists() else None)
         except Exception as e: raise ValueError(cut(f"{short(str(file))} is damaged ({type(e).__name__}: {e}): {way_out}")) from None
 
@@ -246,7 +247,8 @@ def _run_weights(run):
     way_out = 'delete it, and `compare` with the same folder makes this run again'
     try: state = load_sealed(run.state)
     except (ValueError, pickle.UnpicklingError) as e: raise ValueError(cut(f"the weights of {short(run.arm, 40)} with seed {run.seed} cannot be read: {e}; {way_out}")) from None
-    if state.pop('run', [run.arm, run.seed])!=[run.arm, run.seed]: raise ValueError(cut(f"{short(str(run.state))} has the weights of another run than {short(run.arm, 40)} with seed {run.seed}: {way_out}"))
+    if state.pop('run', [run.arm, run.seed])!=[run.arm, run.seed]:
+        raise ValueError(cut(f"{short(str(run.state))} has the weights of another run than {short(run.arm, 40)} with seed {run.seed}: {way_out}"))
     return state
 
 # %% ../nbs/30_compare.ipynb #c009
@@ -281,7 +283,8 @@ def _made(learn):
     try: made = learn()
     finally:
         for f in undo: f()
-    if not isinstance(made, Learner): raise TypeError(f"learn_or_factory gave {made!r}: expected a function that makes a fastai learner")
+    if not isinstance(made, Learner):
+        raise TypeError(f"learn_or_factory gave {short(made)}: expected a function that makes a fastai learner")
     return made
 
 def _remote(learn, threads, name, arm, seed, at, keep):
@@ -323,9 +326,7 @@ def _as_it_is(arms):
     return any(isinstance(v, Plan) and v[0].freeze_to is None for v in arms.values())
 
 def _check_seeds(seeds):
-    if isinstance(seeds, (str, bytes)) or not hasattr(seeds, '__iter__'):
-        raise TypeError(f"seeds={short(seeds)}: expected whole numbers, such as (0, 1, 2)")
-    seeds = tuple(seeds)
+    seeds = as_tuple('seeds', seeds, 'whole numbers, such as (0, 1, 2)')
     for s in seeds:
         if isinstance(s, bool) or not isinstance(s, (int, np.integer)):
             raise TypeError(f"seeds={short(seeds)}: {short(s)} is no whole number")
@@ -334,9 +335,7 @@ def _check_seeds(seeds):
     return tuple(map(int, seeds))
 
 def _check_dense(dense):
-    if isinstance(dense, (str, bytes)) or not hasattr(dense, '__iter__'):
-        raise TypeError(f"dense={short(dense)}: expected numbers of steps, such as (1, 10)")
-    dense = tuple(dense)
+    dense = as_tuple('dense', dense, 'numbers of steps, such as (1, 10)')
     for i in dense:
         if isinstance(i, bool) or not isinstance(i, (int, np.integer)):
             raise TypeError(f"dense={short(dense)}: {short(i)} is no whole number")
@@ -349,6 +348,10 @@ def _check_progress(progress):
 
 def _check_folder(folder):
     if not isinstance(folder, (str, PathLike, type(None))): raise TypeError(f"folder={short(folder)}: expected a path")
+    if isinstance(folder, str) and not folder.strip():
+        raise ValueError(f"folder={short(folder)}: expected the path of a folder, such as 'runs', which is made where it is not there")
+    if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
+        raise ValueError(f"folder={short(str(folder))} is a file: expected the path of a folder")
 
 def compare(
     learn_or_factory:Learner|Callable, # A learner (it is left exactly as it is), or a function that makes one

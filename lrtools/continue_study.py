@@ -28,7 +28,7 @@ from .range_test import _now
 from .schedule import _count, _number
 from .snapshot import SavedSnapshot, Snapshot, _put_state
 from .suggest import zone_shares, zones
-from .words import cut, short
+from .words import as_tuple, cut, short
 
 # %% ../nbs/33_continue_study.ipynb #c004
 def _from_start(learn, start, plan):
@@ -41,12 +41,10 @@ _STILL = 'nothing learns'
 def _names(strategies):
     "The strategies that were asked for. TypeError or ValueError for what is none"
     if strategies is None: return list(STRATEGIES)
-    if isinstance(strategies, bytes) or not hasattr(strategies, '__iter__'):
-        raise TypeError(f"strategies={short(strategies)}: expected a list of names, such as ['again', 'lower']")
-    names = [strategies] if isinstance(strategies, str) else list(strategies)
+    names = [strategies] if isinstance(strategies, str) else as_tuple('strategies', strategies, "a list of names, such as ['again', 'lower']")
     odd = [s for s in names if not isinstance(s, str) or s not in STRATEGIES]
     if odd or not names: raise ValueError(cut(f"strategies={short(strategies)}: expected some of {quoted(STRATEGIES)}"))
-    return names
+    return list(names)
 
 def continue_study(
     learn:Learner, # Trained with `record(learn)` or `fit_plan`; it is left exactly as it is

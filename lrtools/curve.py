@@ -47,7 +47,8 @@ def listed(
     what:str # That, in words
 )->tuple:
     "`v`, which holds only `cls`, as a tuple. TypeError for anything else"
-    if isinstance(v, (str, bytes, dict)) or not hasattr(v, '__iter__') or getattr(v, 'ndim', 1)==0: raise TypeError(f"{name}={short(v)}: expected {what}")
+    if isinstance(v, (str, bytes, dict)) or not hasattr(v, '__iter__') or getattr(v, 'ndim', 1)==0:
+        raise TypeError(f"{name}={short(v)}: expected {what}")
     res = tuple(v)
     odd = next((o for o in res if not isinstance(o, cls) or isinstance(o, bool)), None) if all(o is not None for o in res) else 'None'
     if odd is not None: raise TypeError(f"{name} holds {short(odd)}: expected {what}")
@@ -64,7 +65,8 @@ def _array(name, x, ndim):
         a = np.array(x, dtype=object)
         a = np.array([_num(v) for v in a.ravel()]).reshape(a.shape if a.size or a.ndim==ndim else (0,)*ndim)
     except (ValueError, TypeError, OverflowError, RuntimeError): raise TypeError(f"{name}={short(x)}: expected an array of numbers") from None
-    if a.ndim!=ndim: raise ValueError(f"{name} has the shape {a.shape}: expected {ndim} dimension{'s'*(ndim>1)}; `LRCurve.of(lrs, losses)` makes a curve of plain lists")
+    if a.ndim!=ndim:
+        raise ValueError(f"{name} has the shape {a.shape}: expected {ndim} dimension{'s'*(ndim>1)}; `LRCurve.of(lrs, losses)` makes a curve of plain lists")
     a.flags.writeable = False
     return a
 
@@ -101,7 +103,7 @@ def check_fields(
 ):
     "TypeError for a field that is of another sort, ValueError for one that is not there"
     for k,sort in sorts.items():
-        if isinstance(o, dict) and k not in o: raise ValueError(f'{k!r} is missing')
+        if isinstance(o, dict) and k not in o: raise ValueError(f'{short(k)} is missing')
         v = o[k] if isinstance(o, dict) else getattr(o, k)
         fits,words = SORTS[sort.rstrip('?')]
         if not fits(v) and not (v is None and sort.endswith('?')): raise TypeError(f"{k}={short(v)}: expected {words}")
@@ -119,7 +121,8 @@ class Sweep:
     def __post_init__(self):
         for k,ndim in dict(lrs=2, losses=1, valid_its=1, valid_losses=1).items():
             object.__setattr__(self, k, _array(k, getattr(self, k), ndim))
-        if not isinstance(self.stop, str) or self.stop not in STOPS: raise ValueError(f"stop={short(self.stop)}: expected one of {list(STOPS)}")
+        if not isinstance(self.stop, str) or self.stop not in STOPS:
+            raise ValueError(f"stop={short(self.stop)}: expected one of {list(STOPS)}")
         if not np.isfinite(self.lrs).all() or (self.lrs<0).any(): raise ValueError("lrs holds a rate that is below 0, or not finite")
         if len(self.lrs)!=len(self.losses): raise ValueError(f"{len(self.lrs)} rows of rates for {len(self.losses)} losses: a sweep has one row per loss")
         if len(self.valid_its)!=len(self.valid_losses): raise ValueError(f"{len(self.valid_its)} steps for {len(self.valid_losses)} validation losses")
@@ -188,13 +191,15 @@ class LRCurve(_ByJson):
     def _check(self):
         n = len(self.start_lr)
         if not self.sweeps: raise ValueError("sweeps is empty: a curve has at least one `Sweep`")
-        if not n or len(self.end_lr)!=n: raise ValueError(f"start_lr={short(self.start_lr)} and end_lr={short(self.end_lr)}: expected a rate for each parameter group in both")
+        if not n or len(self.end_lr)!=n:
+            raise ValueError(f"start_lr={short(self.start_lr)} and end_lr={short(self.end_lr)}: expected a rate for each parameter group in both")
         sizes = {s.lrs.shape[1] for s in self.sweeps if len(s)}
         if len(sizes)>1: raise ValueError(f"sweeps of learners with {sorted(sizes)} parameter groups cannot be one curve")
         if sizes-{n}: raise ValueError(f"sweeps have rates of {max(sizes)} parameter groups, start_lr={short(self.start_lr)} of {n}")
         if any(not 0<=g<n for g in self.swept): raise ValueError(f"swept={short(self.swept)}: the parameter groups are 0 to {n-1}")
         if self.mode not in ('exp', 'linear'): raise ValueError(f"mode={short(self.mode)}: expected 'exp' or 'linear'")
-        if self.stop_div is not None and not self.stop_div>1: raise ValueError(f"stop_div={short(self.stop_div)}: expected a number over 1, or None")
+        if self.stop_div is not None and not self.stop_div>1:
+            raise ValueError(f"stop_div={short(self.stop_div)}: expected a number over 1, or None")
 
     @property
     def group(self):
@@ -226,7 +231,8 @@ def _floats(name, x, ndims):
     if hasattr(x, 'detach'): x = x.detach().cpu()
     try: a = np.array([o.item() if getattr(o, 'ndim', None)==0 else o for o in x], float)
     except (TypeError, ValueError, OverflowError, RuntimeError): raise TypeError(f"{name}={short(x)}: expected numbers, a list or an array") from None
-    if a.ndim not in ndims: raise ValueError(f"{name} has the shape {a.shape}: expected {' or '.join(map(str, ndims))} dimension{'s'*(ndims[-1]>1)}")
+    if a.ndim not in ndims:
+        raise ValueError(f"{name} has the shape {a.shape}: expected {' or '.join(map(str, ndims))} dimension{'s'*(ndims[-1]>1)}")
     return a
 
 def _reached(lrs, losses):
@@ -245,9 +251,12 @@ def of(cls:LRCurve,
     rates,rows = _floats('lrs', lrs, (1, 2)),np.atleast_2d(_floats('losses', losses, (1, 2)))
     rates = rates[:,None] if rates.ndim==1 else rates
     if not len(rates): raise ValueError("lrs is empty: expected at least one step")
-    if rows.shape[1]!=len(rates): raise ValueError(f"losses has {rows.shape[1]} of them for {len(rates)} rates in lrs: expected one loss for each rate, or rows of them")
-    if not np.isfinite(rates).all() or (rates<0).any() or not (rates>0).any(): raise ValueError("lrs holds a rate that is below 0, or not finite, or only rates of 0")
-    if (np.diff(rates, axis=0)<0).any(): raise ValueError("lrs falls somewhere: expected the rates of a range test, which grow from step to step; sort rates and losses together")
+    if rows.shape[1]!=len(rates):
+        raise ValueError(f"losses has {rows.shape[1]} of them for {len(rates)} rates in lrs: expected one loss for each rate, or rows of them")
+    if not np.isfinite(rates).all() or (rates<0).any() or not (rates>0).any():
+        raise ValueError("lrs holds a rate that is below 0, or not finite, or only rates of 0")
+    if (np.diff(rates, axis=0)<0).any():
+        raise ValueError("lrs falls somewhere: expected the rates of a range test, which grow from step to step; sort rates and losses together")
     steps = np.diff(rates[:,-1])
     linear = len(rates)>2 and np.ptp(steps)<1e-3*steps.max()
     told = dict(num_it=len(rates), start_lr=rates[0].tolist(), end_lr=rates[-1].tolist(), mode='linear' if linear else 'exp')
@@ -289,8 +298,10 @@ def _fields(o, *but):
 
 def _unpack(d, kind):
     "The fields of a record of this `kind` and version; ValueError for anything else"
-    if not isinstance(d, dict) or d.get('kind')!=kind: raise ValueError(f"kind={short(d.get('kind') if isinstance(d, dict) else None)}: expected the JSON of a record of kind {kind!r}")
-    if d.get('version')!=VERSION or isinstance(d['version'], bool): raise ValueError(f"version={short(d.get('version'))}: this lrtools reads version {VERSION}; a newer lrtools may read more")
+    if not isinstance(d, dict) or d.get('kind')!=kind:
+        raise ValueError(f"kind={short(d.get('kind') if isinstance(d, dict) else None)}: expected the JSON of a record of kind {kind!r}")
+    if d.get('version')!=VERSION or isinstance(d['version'], bool):
+        raise ValueError(f"version={short(d.get('version'))}: this lrtools reads version {VERSION}; a newer lrtools may read more")
     return {k:v for k,v in d.items() if k not in ('kind','version')}
 
 # %% ../nbs/01_curve.ipynb #c14e3ece
@@ -320,7 +331,8 @@ def reads(
         @wraps(read)
         def whole(cls, s):
             arg = 's' if 'json' in read.__name__ else 'd'
-            if not isinstance(s, (str, bytes, dict)): raise TypeError(f"{arg}={short(s)}: expected the {'JSON text' if 'json' in read.__name__ else 'dictionary'} of a {kind}")
+            if not isinstance(s, (str, bytes, dict)):
+                raise TypeError(f"{arg}={short(s)}: expected the {'JSON text' if 'json' in read.__name__ else 'dictionary'} of a {kind}")
             try:
                 res = read(cls, s)
                 for show in ('__repr__','_repr_markdown_'): getattr(res, show, str)()

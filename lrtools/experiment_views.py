@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from .experiments import ContinueStudy, Runs, UnfreezeStudy, quoted
 from .plan_views import _smooth, _spans, _thin
 from .views import _display, _frame, _legend, _palette
-from .words import cut, short
+from .words import as_tuple, cut, short
 
 # %% ../nbs/23_experiment_views.ipynb #c005
 _MARKS = 'o','s','^','D','v','P' # arms are told apart without colour, too
@@ -40,9 +40,8 @@ def as_they_are(
 
 def _names(arg, names, runs):
     "A list of names of arms. TypeError or ValueError for what is none"
-    if isinstance(names, (str, bytes)) or not hasattr(names, '__iter__'):
-        raise TypeError(f"{arg}={short(names)}: expected a list of names of arms")
-    for k in (names := list(names)):
+    names = list(as_tuple(arg, names, 'a list of names of arms'))
+    for k in names:
         if not isinstance(k, str) or k not in runs.arms:
             raise ValueError(cut(f"{arg}={short(names)}: {short(k, 40)} is not among {quoted(runs.arms)}"))
     return names

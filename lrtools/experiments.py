@@ -18,7 +18,8 @@ from fastcore.basics import patch
 
 from .curve import VERSION, _ByJson, _num, _plain, _unpack, check_fields, read_json, reads
 from .history import LRHistory
-from .words import cut, md_code, md_table, md_text, short
+from .schedule import _count
+from .words import as_tuple, cut, md_code, md_table, md_text, short
 
 # %% ../nbs/09_experiments.ipynb #c005
 @dataclass(frozen=True, eq=False)
@@ -124,14 +125,10 @@ class Runs(_ByJson):
     date:str='' # When, ISO 8601
 
     def __post_init__(self):
-        if isinstance(self.runs, (str, bytes)) or not hasattr(self.runs, '__iter__'):
-            raise TypeError(f"runs={short(self.runs)}: expected a list of ArmRuns")
         if not isinstance(self.arms, dict):
             raise TypeError(f"arms={short(self.arms)}: expected a dictionary, name of each arm: what it does")
-        if isinstance(self.notes, (str, bytes)) or not hasattr(self.notes, '__iter__'):
-            raise TypeError(f"notes={short(self.notes)}: expected a list of texts")
-        object.__setattr__(self, 'runs', tuple(self.runs))
-        object.__setattr__(self, 'notes', tuple(self.notes))
+        object.__setattr__(self, 'runs', as_tuple('runs', self.runs, 'a list of ArmRuns'))
+        object.__setattr__(self, 'notes', as_tuple('notes', self.notes, 'a list of texts'))
         if not self.arms: raise ValueError("arms is empty: expected at least one way to train")
         for r in self.runs:
             if not isinstance(r, ArmRun): raise TypeError(f"runs holds {short(r)}: expected ArmRuns")
@@ -233,7 +230,7 @@ def power(self:Runs,
     several:int|None=None # Differences that are looked at; None: those of all pairs
 )->str: # '' where nothing need be said
     "What so many seeds can tell, in a sentence"
-    k,n,m = len(self.arms),len(self.seeds),self.n_pairs if several is None else several
+    k,n,m = len(self.arms),len(self.seeds),self.n_pairs if several is None else _count('several', several, 0)
     if k<2: return ''
     if n<2: return 'One seed only: no spread is known, and no difference can be told from chance.'
     factor = t_quantile(_level(m), 2*(n-1)*(k-1)/k)/math.sqrt(n) # arms of the same variance
@@ -389,9 +386,7 @@ class UnfreezeStudy(_ByJson):
 
     def __post_init__(self):
         if not isinstance(self.runs, Runs): raise TypeError(f"runs={short(self.runs)}: expected the Runs of `compare`")
-        if isinstance(self.still, (str, bytes)) or not hasattr(self.still, '__iter__'):
-            raise TypeError(f"still={short(self.still)}: expected a list of ArmRuns")
-        object.__setattr__(self, 'still', tuple(self.still))
+        object.__setattr__(self, 'still', as_tuple('still', self.still, 'a list of ArmRuns'))
         if not all(isinstance(r, ArmRun) for r in self.still): raise TypeError(f"still={short(self.still)}: expected a list of ArmRuns")
         if not isinstance(self.first, int) or self.first<1:
             raise ValueError(f"first={short(self.first)}: expected a number of steps, 1 or more")
@@ -589,9 +584,7 @@ class ContinueStudy(_ByJson):
         if not isinstance(self.runs, Runs): raise TypeError(f"runs={short(self.runs)}: expected the Runs of `compare`")
         if not isinstance(self.shares, dict):
             raise TypeError(f"shares={short(self.shares)}: expected a dictionary, name of a strategy: share of its steps")
-        if isinstance(self.still, (str, bytes)) or not hasattr(self.still, '__iter__'):
-            raise TypeError(f"still={short(self.still)}: expected a list of ArmRuns")
-        object.__setattr__(self, 'still', tuple(self.still))
+        object.__setattr__(self, 'still', as_tuple('still', self.still, 'a list of ArmRuns'))
         if not all(isinstance(r, ArmRun) for r in self.still): raise TypeError(f"still={short(self.still)}: expected a list of ArmRuns")
 
     @property

@@ -50,7 +50,8 @@ def make_cbs(
 
 def _make_cb(cb):
     if isinstance(cb, Callback): return cb
-    if not (isinstance(cb, type) and issubclass(cb, Callback)): raise TypeError(f"cbs holds {short(cb)}: expected callbacks, such as GradientClip(1.)")
+    if not (isinstance(cb, type) and issubclass(cb, Callback)):
+        raise TypeError(f"cbs holds {short(cb)}: expected callbacks, such as GradientClip(1.)")
     try: return cb()
     except TypeError as e: raise TypeError(cut(f"cbs holds the class {cb.__name__}, which is not made without arguments ({e}): give one that is made, {cb.__name__}(...)")) from e
 
@@ -123,8 +124,10 @@ def _fit_from(learn, epoch, n_epoch, cbs, **kw):
 def _check_start(start, plan):
     if not isinstance(start, (tuple, list)) or len(start)!=2: raise TypeError(f"start={short(start)}: expected (phase, epoch)")
     i,e = _count('start', start[0], 0),_count('start', start[1], 0)
-    if i>=len(plan): raise ValueError(f"start={short(start)}: the plan has {len(plan)} phase{'s' if len(plan)>1 else ''}, 0 to {len(plan)-1}")
-    if e>=plan[i].n_epoch: raise ValueError(f"start={short(start)}: phase {i} has {plan[i].n_epoch} epoch{'s' if plan[i].n_epoch>1 else ''}, 0 to {plan[i].n_epoch-1}")
+    if i>=len(plan):
+        raise ValueError(f"start={short(start)}: the plan has {len(plan)} phase{'s' if len(plan)>1 else ''}, 0 to {len(plan)-1}")
+    if e>=plan[i].n_epoch:
+        raise ValueError(f"start={short(start)}: phase {i} has {plan[i].n_epoch} epoch{'s' if plan[i].n_epoch>1 else ''}, 0 to {plan[i].n_epoch-1}")
     return i,e
 
 @looks_first

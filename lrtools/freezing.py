@@ -42,7 +42,8 @@ def _undone(undo):
                 for f in undo:
                     try: f()
                     except Exception as e: errors.append(e) # the rest must still be undone
-    if errors: raise RuntimeError(cut(f"{len(errors)} of {len(undo)} parts of learn could not be put back; the first: {errors[0]!r}")) from errors[0]
+    if errors:
+        raise RuntimeError(cut(f"{len(errors)} of {len(undo)} parts of learn could not be put back; the first: {errors[0]!r}")) from errors[0]
 
 def _is_lazy(t): return isinstance(t, nn.parameter.UninitializedTensorMixin)
 
@@ -307,7 +308,8 @@ def _grad(p): return None if _is_lazy(p) else p.grad
 
 def _each(v, n, name):
     "`v`, a number, a slice or a list, for each of `n` groups, by fastai's rules"
-    if hasattr(v, '__next__'): raise TypeError(f"{name}={short(v)}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
+    if hasattr(v, '__next__'):
+        raise TypeError(f"{name}={short(v)}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
     with _named(name, v, n):
         _check_lr(v, name, zero=True)
         return tuple(_per_group(v, n, name)) if n else ()
@@ -389,7 +391,8 @@ class _Measure(Callback):
 def _measured(learn, report, layers):
     "`report` with what two batches needed"
     check_together(learn)
-    if any(map(_is_compiled, learn.model.modules())) and not hasattr(torch.compiler, 'set_stance'): raise ValueError("measure=True: learn.model is compiled, and this torch cannot run it as it is written for once; ask without it, or update torch to 2.6")
+    if any(map(_is_compiled, learn.model.modules())) and not hasattr(torch.compiler, 'set_stance'):
+        raise ValueError("measure=True: learn.model is compiled, and this torch cannot run it as it is written for once; ask without it, or update torch to 2.6")
     with preserved(learn), _eagerly():
         _ready(learn)
         _quiet(learn)
@@ -563,7 +566,7 @@ def _rates_of(v, n, name):
 def _row(f, pos, n, name):
     "The rates that a function gives at one position, shape (n,)"
     try: row = f(pos)
-    except Exception as e: raise TypeError(cut(f"{name}={short(f)} fails at {pos:g}: {e!r}; expected a function of the position in [0, 1] that gives a rate, or one for each parameter group")) from e
+    except Exception as e: raise TypeError(cut(f"{name}={short(f)} fails at {pos:g}: {short(e)}; expected a function of the position in [0, 1] that gives a rate, or one for each parameter group")) from e
     said = f"{name} gives {short(row)} at {pos:g}"
     try: res = np.atleast_1d(np.asarray(row.detach().cpu() if isinstance(row, torch.Tensor) else row, float))
     except (TypeError, ValueError, OverflowError): raise TypeError(f"{said}: expected a rate, or one for each parameter group") from None
@@ -599,9 +602,11 @@ def preflight(
     n = len(before.groups)
     _check_groups(n)
     if isinstance(sched_or_lr, (Plan, Phase)):
-        if freeze_to is not None or keep_state or norm!='as is' or wd is not None: raise ValueError("freeze_to, keep_state, norm, wd: a plan says itself what its phases do; leave them out, or give a schedule")
+        if freeze_to is not None or keep_state or norm!='as is' or wd is not None:
+            raise ValueError("freeze_to, keep_state, norm, wd: a plan says itself what its phases do; leave them out, or give a schedule")
         return _preflight_plan(learn, before, sched_or_lr)
-    if freeze_to is None and (keep_state or norm!='as is'): raise ValueError(f"keep_state={keep_state}, norm={norm!r}: they are options of freezing; give `freeze_to`, too")
+    if freeze_to is None and (keep_state or norm!='as is'):
+        raise ValueError(f"keep_state={short(keep_state)}, norm={short(norm)}: they are options of freezing; give `freeze_to`, too")
     after = taken(before) if freeze_to is None else frozen_to(before, _index(freeze_to, n, 'freeze_to'), keep_state, norm)
     lrs = _rates_of(before.lr if sched_or_lr is None else sched_or_lr, n, 'sched_or_lr')
     return spike_risks(before, after, lrs, before.wd if wd is None else _each(wd, n, 'wd'), keep_state, norm)

@@ -122,7 +122,7 @@ class ParamGroup(_Counts):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.memory not in MEMORY: raise ValueError(f"memory={self.memory!r}: expected one of {list(MEMORY)}")
+        if self.memory not in MEMORY: raise ValueError(f"memory={short(self.memory)}: expected one of {list(MEMORY)}")
 
     @property
     def _params(self): return [p for l in self.layers for p in l.params]
@@ -288,7 +288,8 @@ def _notes(r):
 def _check_group(name, i, report):
     n = len(report.groups)
     if isinstance(i, bool) or not isinstance(i, (int, np.integer)): raise TypeError(f"{name}={short(i)}: expected an int, or None")
-    if not 0<=i<n: raise ValueError(f"{name}={short(i)}: there {'is one group, 0' if n==1 else f'are groups 0 to {n-1}' if n else 'are no groups'}")
+    if not 0<=i<n:
+        raise ValueError(f"{name}={short(i)}: there {'is one group, 0' if n==1 else f'are groups 0 to {n-1}' if n else 'are no groups'}")
 
 @patch
 def table(self:FreezeReport,
@@ -345,7 +346,7 @@ def from_json(cls:FreezeReport,
         _try_out(report)
         return report
     except ValueError: raise
-    except Exception as e: raise ValueError(cut(f"s is no whole FreezeReport: {e!r}")) from None
+    except Exception as e: raise ValueError(cut(f"s is no whole FreezeReport: {short(e)}")) from None
 
 def _try_out(report):
     "Show all of a report, such that damage is found when it is read, and not later"
@@ -361,9 +362,11 @@ NO_GROUPS = "learn has no parameter groups: no parameter of its model is trainab
 
 def _index(n, n_groups, name='n'):
     "The first group that trains after `freeze_to(n)`"
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)): raise TypeError(f"{name}={short(n)}: expected an int, the first parameter group that trains (negative: counted from the end)")
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"{name}={short(n)}: expected an int, the first parameter group that trains (negative: counted from the end)")
     if not n_groups: raise ValueError(NO_GROUPS)
-    if not -n_groups<=n<=n_groups: raise ValueError(f"{name}={short(n)}: the learner has {_n(n_groups, 'parameter group')}; expected 0 (all train) to {n_groups} (all frozen), or {-n_groups} to -1, counted from the end")
+    if not -n_groups<=n<=n_groups:
+        raise ValueError(f"{name}={short(n)}: the learner has {_n(n_groups, 'parameter group')}; expected 0 (all train) to {n_groups} (all frozen), or {-n_groups} to -1, counted from the end")
     return int(n)+n_groups*(n<0)
 
 def _check_report(name, o):
@@ -533,7 +536,8 @@ def _said_rates(a, b, rates):
 def _check_numbers(name, vs, n, what):
     "`vs` as a list of one number, 0 or more, for each of `n` groups"
     said = f"{name}={short(vs)}: expected {what} for each of {_n(n, 'parameter group')}, 0 or more"
-    if not isinstance(vs, (list, tuple, np.ndarray)) or isinstance(vs, np.ndarray) and not vs.ndim or not all(map(_is_number, vs)): raise TypeError(said)
+    if not isinstance(vs, (list, tuple, np.ndarray)) or isinstance(vs, np.ndarray) and not vs.ndim or not all(map(_is_number, vs)):
+        raise TypeError(said)
     if len(vs)!=n or not all(0<=v<1e300 for v in vs): raise ValueError(said)
     return [float(v) for v in vs]
 

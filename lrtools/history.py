@@ -71,11 +71,13 @@ class FitRecord:
         stop:str='interrupted', # A key of `STOPPED`; 'interrupted' as long as it runs
         date:str='' # When, ISO 8601
     ):
-        if isinstance(trains, (str, bytes, dict)) or not hasattr(trains, '__iter__'): raise TypeError(f"trains={short(trains)}: expected True or False for each parameter group")
+        if isinstance(trains, (str, bytes, dict)) or not hasattr(trains, '__iter__'):
+            raise TypeError(f"trains={short(trains)}: expected True or False for each parameter group")
         if not isinstance(stop, str) or stop not in STOPPED: raise ValueError(f"stop={short(stop)}: expected one of {list(STOPPED)}")
         self.n_epoch,self.n_iter,self.trains,self.start_epoch,self.name,self.planned,self.stop,self.date = n_epoch,n_iter,tuple(map(bool, trains)),start_epoch,name,planned,stop,date
         check_fields(self, n_epoch='count', n_iter='count', start_epoch='count', name='text', date='text')
-        if planned is not None and not isinstance(planned, Schedule): raise TypeError(f"planned={short(planned)}: expected a Schedule, or None")
+        if planned is not None and not isinstance(planned, Schedule):
+            raise TypeError(f"planned={short(planned)}: expected a Schedule, or None")
         self.columns,self.epochs = {},[] # Columns by name: 'loss', 'step' (the batch within the fit), and hypers; dictionaries of metrics
 
     def add(self, step, loss, hypers):
@@ -107,7 +109,8 @@ class LRHistory(_ByJson):
     def __init__(self,
         fits:list=() # Of `FitRecord`
     ):
-        if not isinstance(fits, (list, tuple)) or not all(isinstance(f, FitRecord) for f in fits): raise TypeError(f"fits={short(fits)}: expected a list of `FitRecord`s")
+        if not isinstance(fits, (list, tuple)) or not all(isinstance(f, FitRecord) for f in fits):
+            raise TypeError(f"fits={short(fits)}: expected a list of `FitRecord`s")
         self.fits = list(fits)
 
     def __len__(self): return len(self.fits)
@@ -176,7 +179,8 @@ def _column_of(name, c, n_groups):
     check_fields(c, n='count', rows='list')
     res = Column(_rows(c['rows']))
     want = 1 if name in ('loss','step') else 2
-    if res.n and (res.values.ndim!=want or want==2 and res.values.shape[1]!=n_groups): raise ValueError(f"column {short(name)} has rows of the shape {res.values.shape[1:]}, in a fit of {n_groups} parameter groups")
+    if res.n and (res.values.ndim!=want or want==2 and res.values.shape[1]!=n_groups):
+        raise ValueError(f"column {short(name)} has rows of the shape {res.values.shape[1:]}, in a fit of {n_groups} parameter groups")
     if res.n!=c['n'] and not (res.n==1 and c['n']): raise ValueError(f"column {short(name)} has {res.n} rows and says {short(c['n'])}")
     res.n = c['n']
     return res
@@ -190,7 +194,8 @@ def _fit_of(d):
     columns,epochs,planned = d.pop('columns'),d.pop('epochs'),d.pop('planned')
     f = FitRecord(**d, planned=None if planned is None else _schedule_of(planned))
     for e in epochs:
-        if not isinstance(e, dict) or not all(isinstance(k, str) and isinstance(v, (int, float, str, type(None))) for k,v in e.items()): raise TypeError(f"epochs holds {short(e)}: expected dictionaries of numbers")
+        if not isinstance(e, dict) or not all(isinstance(k, str) and isinstance(v, (int, float, str, type(None))) for k,v in e.items()):
+            raise TypeError(f"epochs holds {short(e)}: expected dictionaries of numbers")
     f.epochs = [{k:_metric(k, v) for k,v in e.items()} for e in epochs]
     f.columns = {k:_column_of(k, c, len(f.trains)) for k,c in columns.items()}
     lens = {k:c.n for k,c in f.columns.items()}

@@ -16,7 +16,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from .plan import Phase, Plan
-from .schedule import Schedule, _count, _number, _one_of, _rate, _sched, count_steps, sampled
+from .schedule import MOST_PARTS, Schedule, _count, _number, _one_of, _rate, _sched, count_steps, sampled
 from .words import cut, short
 
 
@@ -40,12 +40,14 @@ def _wanted(step):
 
 def _check_scheduler(sched, opt):
     "Refuse what has no curve, before it is stepped"
-    if not callable(getattr(sched, 'step', None)): raise TypeError(f"make_scheduler gave {short(sched)}: expected a scheduler, with a method `step`")
+    if not callable(getattr(sched, 'step', None)):
+        raise TypeError(f"make_scheduler gave {short(sched)}: expected a scheduler, with a method `step`")
     wants = next((w for w in map(_wanted, (s.step for s in _parts(sched))) if w), None)
     if wants or any(isinstance(s, ReduceLROnPlateau) for s in _parts(sched)):
         raise ValueError(f"this scheduler follows a metric (the `step` of {type(sched).__name__} wants `{wants or 'metrics'}`): it has no curve before the training. In a fit of fastai, `record(learn)` keeps what its rates were")
     held = _optimizers(sched)
-    if held and not all(o is opt for o in held): raise ValueError(f"make_scheduler gave a {type(sched).__name__} of another optimizer: make it of the one that it is called with, `lambda opt: {type(sched).__name__}(opt, ...)`")
+    if held and not all(o is opt for o in held):
+        raise ValueError(f"make_scheduler gave a {type(sched).__name__} of another optimizer: make it of the one that it is called with, `lambda opt: {type(sched).__name__}(opt, ...)`")
 
 # %% ../nbs/16_interop.ipynb #13e8afa6
 def from_torch(
@@ -57,12 +59,16 @@ def from_torch(
 )->Schedule:
     """What a scheduler of torch, transformers or timm does, step by step, as a schedule. ValueError where it ends before `n_iter` steps, gives rates that cannot be, follows a metric, is of another
     optimizer, or counts epochs (as timm's do unless told otherwise) and `n_epoch` is not given"""
-    if not callable(make_scheduler): raise TypeError(f"make_scheduler={short(make_scheduler)}: expected a function of an optimizer that gives its scheduler")
+    if not callable(make_scheduler):
+        raise TypeError(f"make_scheduler={short(make_scheduler)}: expected a function of an optimizer that gives its scheduler")
     lrs = [float(v) for v in _rate('lr', lr, zero=True)]
+    if len(lrs)>MOST_PARTS:
+        raise ValueError(f"lr={short(lr)}: {len(lrs):,} rates; expected at most {MOST_PARTS:,}, one for each parameter group")
     _number('mom', mom, 0, 1, open_hi=True)
     n_iter = count_steps('n_iter', n_iter)
     opt = torch.optim.SGD([dict(params=[torch.nn.Parameter(torch.zeros(1))], lr=v) for v in lrs], lr=lrs[0], momentum=mom)
-    if n_epoch is not None and n_iter%_count('n_epoch', n_epoch): raise ValueError(f"n_iter={n_iter} is no multiple of n_epoch={n_epoch}: each epoch has the same number of steps")
+    if n_epoch is not None and n_iter%_count('n_epoch', n_epoch):
+        raise ValueError(f"n_iter={n_iter} is no multiple of n_epoch={n_epoch}: each epoch has the same number of steps")
     rates,moms,each = [],[],1 if n_epoch is None else n_iter//n_epoch
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -91,7 +97,8 @@ def to_torch(
 )->LambdaLR: # Call its `step` after each step of the optimizer
     """Run a schedule in a plain PyTorch loop, Lightning or accelerate: the rate of step `i` is `sched(i/n_iter)`, and the last one after the end. A `LambdaLR` has no momentum: that of
     the schedule is left out. ValueError for rates of another number of groups than the optimizer has, and for plans that do more than set rates"""
-    if not isinstance(optimizer, torch.optim.Optimizer): raise TypeError(f"optimizer={short(optimizer)}: expected one of torch; that of a learner with an `OptimWrapper` is `learn.opt.opt`")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer={short(optimizer)}: expected one of torch; that of a learner with an `OptimWrapper` is `learn.opt.opt`")
     n,m = len(optimizer.param_groups),count_steps('n_iter', n_iter)
     plan = Plan([sched]) if isinstance(sched, Phase) else sched
     rates = _plan_rates(plan, m, n) if isinstance(plan, Plan) else _sched_rates(_sched('sched', plan), m, n)
@@ -106,7 +113,8 @@ def _sched_rates(sched, m, n):
 def _plan_rates(plan, m, n):
     for i,p in enumerate(plan):
         more = [k for k in ('freeze_to','wd','clip') if getattr(p, k) is not None]+['reset_opt']*p.reset_opt
-        if more: raise ValueError(f"phase {i} of the plan has {more[0]}={short(getattr(p, more[0]))}, which a scheduler cannot do: do that yourself, and run its rates with to_torch(plan[{i}].sched, optimizer, n_iter)")
+        if more:
+            raise ValueError(f"phase {i} of the plan has {more[0]}={short(getattr(p, more[0]))}, which a scheduler cannot do: do that yourself, and run its rates with to_torch(plan[{i}].sched, optimizer, n_iter)")
     if m%plan.n_epoch: raise ValueError(f"n_iter={m}: expected a multiple of the {plan.n_epoch} epochs of the plan, n_epoch*len(loader)")
     return plan.rates(m//plan.n_epoch, n)
 
@@ -140,7 +148,8 @@ def from_everydream(
     if not isinstance(config, dict): raise TypeError(f"config={short(config)}: expected the settings as a dictionary")
     n = count_steps('n_iter', n_iter)
     lr,kind,decay,warm,cycles = _everydream_settings(config, n)
-    if kind=='polynomial' and lr<=_POLY_END: raise ValueError(f"lr={lr:g}: diffusers' polynomial goes down to 1e-7, and wants a higher rate")
+    if kind=='polynomial' and lr<=_POLY_END:
+        raise ValueError(f"lr={lr:g}: diffusers' polynomial goes down to 1e-7, and wants a higher rate")
     i = np.arange(n)
     x = (i-warm)/max(1, decay-warm)
     after = {'constant': lambda: 1., 'constant_with_warmup': lambda: 1., 'linear': lambda: np.maximum(0, (decay-i)/max(1, decay-warm)), 'cosine': lambda: np.maximum(0, .5*(1+np.cos(math.pi*x))), # diffusers' formulas

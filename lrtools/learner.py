@@ -169,7 +169,8 @@ def meet(
     odd = next((i for i,s in enumerate(said) if s.startswith(_CANNOT)), None)
     if odd is not None and not refusal: raise ValueError(cut(f"process {odd} of {n} {said[odd]}"))
     odd = next((i for i,s in enumerate(said) if s!=said[0]), None)
-    if odd is not None and not refusal: raise ValueError(f"{n} processes train learn together and would wait for each other without end: process 0 is about to take {short(said[0])}, process {odd} {short(said[odd])}")
+    if odd is not None and not refusal:
+        raise ValueError(f"{n} processes train learn together and would wait for each other without end: process 0 is about to take {short(said[0])}, process {odd} {short(said[odd])}")
 
 # %% ../nbs/11_learner.ipynb #f3d6c471
 def check_learner(
@@ -178,7 +179,8 @@ def check_learner(
 ):
     "Refuse what cannot train, as far as the learner tells by itself: TypeError for what is no learner, ValueError with the way out for data without a length or batches, and weights and optimizers that cannot move"
     if not isinstance(learn, Learner): raise TypeError(f"learn is a {type(learn).__name__}: expected a fastai `Learner`")
-    if not isinstance(learn.model, nn.Module): raise TypeError(f"learn.model is a {type(learn.model).__name__}: expected a torch `nn.Module`")
+    if not isinstance(learn.model, nn.Module):
+        raise TypeError(f"learn.model is a {type(learn.model).__name__}: expected a torch `nn.Module`")
     n_batches(learn)
     _check_optimizer(learn)
     why = _no_gradients(learn) or trains and _no_weights(learn)

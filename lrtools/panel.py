@@ -24,9 +24,10 @@ from .freezing import _Frozen, _check_groups, _check_learner, _rates_of, freeze_
 from .group_views import _Bars, _alt, groups_height
 from .groups import NORMS, SEVERITY, _check_group, _check_keep, _check_norm, _check_same, _index, _sentence, freeze_diff, frozen_to, spike_risks
 from .picker import _code_html, _rows_html
-from .schedule import _check_lr, one_cycle
+from .schedule import _check_lr, _count, one_cycle
 from .snapshot import _refuse_fitting
 from .suggest import exact_range
+from .views import check_switches
 from .words import short
 
 # %% ../nbs/42_panel.ipynb #c008
@@ -178,6 +179,7 @@ class FreezePanel(FigureBox):
         groups:int # How many to freeze more; less than 0: fewer
     ):
         "Move the boundary, as far as there are groups"
+        _count('groups', groups, -10**6, 10**6)
         self._choose(min(max(self.freeze_to+groups, 0), self._n))
 
     def apply(self):
@@ -202,6 +204,7 @@ class FreezePanel(FigureBox):
         always:bool=False # Draw again even if nothing has changed
     ):
         "Look at the learner again"
+        check_switches(always=always)
         now = freeze_report(self.learn)
         if not always and replace(now, date=self.report.date)==self.report: return
         if not now.groups: raise ValueError("the learner has no parameter groups any more: its optimizer was made while all was frozen")

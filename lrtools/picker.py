@@ -25,7 +25,7 @@ from .curve import GroupCurves, LRCurve, _is_number, exact_lr, fmt_lr, _two_digi
 from .probe import probe
 from .range_test import _NVALID, _valid_at, lr_range_test
 from .runs import probe_table
-from .schedule import _count, constant
+from .schedule import _count, _number, constant
 from .suggest import classify, exact_range, fmt_range, landmarks, readable, suggest
 from .views import _answers, _palette, _strip_height, few_digits, figure_of, plot_lr_curve, png
 from .words import short
@@ -39,7 +39,8 @@ def _check_choice(lr):
     "`lr` as floats, or an error that says what a choice is"
     if isinstance(lr, slice):
         if lr.step is not None: raise ValueError(f"lr={short(lr)}: a slice of rates has no step; expected slice(lowest, highest)")
-        if lr.stop is None: raise ValueError(f"lr={short(lr)}: a slice of rates ends at the highest: slice(lowest, highest) or slice(highest)")
+        if lr.stop is None:
+            raise ValueError(f"lr={short(lr)}: a slice of rates ends at the highest: slice(lowest, highest) or slice(highest)")
         ends = [_check_choice(o) for o in (lr.start, lr.stop) if o is not None]
         if ends[0]>ends[-1]: raise ValueError(f"lr={short(lr)}: the lowest rate comes first, slice({short(lr.stop)}, {short(lr.start)})")
         return slice(*ends) if len(ends)==2 else slice(None, *ends)
@@ -131,7 +132,8 @@ class LRPicker(FigureBox):
         n_epoch:int=3 # Epochs in `code`
     ):
         if isinstance(curve, Learner): curve,learn = lr_range_test(curve, repeats=3),curve
-        if not isinstance(curve, (LRCurve, GroupCurves)): raise TypeError(f"curve={short(curve)}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`, or a fastai learner")
+        if not isinstance(curve, (LRCurve, GroupCurves)):
+            raise TypeError(f"curve={short(curve)}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`, or a fastai learner")
         if isinstance(curve, GroupCurves) and not len(curve): raise ValueError("curve has no groups")
         if not isinstance(learn, (Learner, type(None))): raise TypeError(f"learn={short(learn)}: expected a fastai learner")
         _count('n_epoch', n_epoch, 1)
@@ -170,7 +172,8 @@ class LRPicker(FigureBox):
         lr = proposal['value']
         if lr is None or not self._grouped: return lr if lr is None else _check_choice(lr)
         n = len(self._curves)
-        if not isinstance(lr, (list, tuple, np.ndarray)): raise TypeError(f"lr={short(lr)}: each of the {n} groups was swept alone; expected a list of {n} rates")
+        if not isinstance(lr, (list, tuple, np.ndarray)):
+            raise TypeError(f"lr={short(lr)}: each of the {n} groups was swept alone; expected a list of {n} rates")
         if len(lr)!=n: raise ValueError(f"lr={short(lr)}: {len(lr)} rates for {n} groups")
         for o in lr:
             if not _is_number(o): raise TypeError(f"lr={short(lr)}: expected {n} rates, got {short(o)}")
@@ -179,10 +182,12 @@ class LRPicker(FigureBox):
     @T.validate('n_epoch', 'beta', 'group')
     def _check_number(self, proposal):
         name,v = proposal['trait'].name,proposal['value']
-        if not _is_number(v) or (name!='beta' and not isinstance(v, (int, np.integer))): raise TypeError(f"{name}={short(v)}: expected {'a number' if name=='beta' else 'an int'}")
+        if not _is_number(v) or (name!='beta' and not isinstance(v, (int, np.integer))):
+            raise TypeError(f"{name}={short(v)}: expected {'a number' if name=='beta' else 'an int'}")
         if name=='n_epoch' and v<1: raise ValueError(f"n_epoch={short(v)}: expected 1 or more")
         if name=='beta' and not 0<=v<1: raise ValueError(f"beta={short(v)}: expected a number in [0, 1)")
-        if name=='group' and not 0<=v<len(self._curves): raise ValueError(f"group={short(v)}: there {'is one group, 0' if len(self._curves)==1 else f'are groups 0 to {len(self._curves)-1}'}")
+        if name=='group' and not 0<=v<len(self._curves):
+            raise ValueError(f"group={short(v)}: there {'is one group, 0' if len(self._curves)==1 else f'are groups 0 to {len(self._curves)-1}'}")
         return v
 
     @T.observe('lr')
@@ -259,7 +264,8 @@ class LRPicker(FigureBox):
     ):
         "Choose what a suggestion says, in two digits"
         offers = {k:lr for k,lr,*_ in self._rows[self.group] if lr} | ({} if self._grouped else self._suggestions[self.group].ranges)
-        if name not in offers: raise ValueError(f"name={short(name)}: this curve offers {', '.join(map(repr, offers)) or 'nothing'}")
+        if not isinstance(name, str) or name not in offers:
+            raise ValueError(f"name={short(name)}: this curve offers {', '.join(map(repr, offers)) or 'nothing'}")
         self._choose(_round(offers[name]))
 
     def _taken(self):
@@ -419,6 +425,7 @@ class LRPicker(FigureBox):
         decades:float # How far, in powers of ten; less than 0 for down
     ):
         "Move the choice, as far as the curve goes"
+        _number('decades', decades, -100, 100)
         self._choose(self._tidy(math.sqrt(self._lim[0]*self._lim[1])) if self._choice is None else self._shifted(self._choice, decades))
 
     def key(self, key):

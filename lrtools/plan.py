@@ -16,8 +16,8 @@ from fastcore.basics import patch
 
 from .curve import VERSION, _unpack, check_fields, read_json, reads
 from .groups import NORMS
-from .schedule import MOST_PARTS, Schedule, _code, _count, count_steps, _from_plain, _number, _one_of, _plain, _rate, _sched, _to_plain, cyclical, one_cycle, sgdr, sgdr_epochs, slanted_triangular
-from .words import short
+from .schedule import MOST_PARTS, MOST_STEPS, Schedule, _code, _count, count_steps, _from_plain, _number, _one_of, _plain, _rate, _sched, _to_plain, cyclical, one_cycle, sgdr, sgdr_epochs, slanted_triangular
+from .words import as_tuple, short
 
 # %% ../nbs/06_plan.ipynb #c005
 @dataclass(frozen=True, repr=False)
@@ -35,12 +35,14 @@ class Phase:
 
     def __post_init__(self):
         _sched('sched', self.sched)
-        if isinstance(self.n_epoch, float) and self.n_epoch!=int(self.n_epoch): raise ValueError(f"n_epoch={self.n_epoch}: a phase has whole epochs, because the loader gives whole epochs; put what is shorter into its schedule")
-        _count('n_epoch', self.n_epoch)
+        if isinstance(self.n_epoch, float) and not self.n_epoch.is_integer():
+            raise ValueError(f"n_epoch={self.n_epoch}: a phase has whole epochs, because the loader gives whole epochs; put what is shorter into its schedule")
+        _count('n_epoch', self.n_epoch, hi=MOST_STEPS)
         if self.freeze_to is not None: _count('freeze_to', self.freeze_to, -10**6)
         if self.wd is not None: object.__setattr__(self, 'wd', _plain(self.wd)); _rate('wd', self.wd, zero=True)
         _one_of('norm', self.norm, NORMS)
-        if self.norm!='as is' and self.freeze_to is None: raise ValueError(f"norm={short(self.norm)} is an option of freezing: give freeze_to, too")
+        if self.norm!='as is' and self.freeze_to is None:
+            raise ValueError(f"norm={short(self.norm)} is an option of freezing: give freeze_to, too")
         for k in ('keep_state','reset_opt'):
             if not isinstance(getattr(self, k), bool): raise TypeError(f"{k}={short(getattr(self, k))}: expected True or False")
         if self.clip is not None: _number('clip', self.clip, 0, open_lo=True)
@@ -59,14 +61,13 @@ class Plan:
         phases:list, # Of `Phase`, in their order
         *more # None: all phases are in the list
     ):
-        if more: raise TypeError(f"a plan was given {len(more)+1} arguments: its phases are one list, Plan([Phase(one_cycle(1e-3), 1), Phase(one_cycle(1e-4), 2)])")
+        if more:
+            raise TypeError(f"a plan was given {len(more)+1} arguments: its phases are one list, Plan([Phase(one_cycle(1e-3), 1), Phase(one_cycle(1e-4), 2)])")
         object.__setattr__(self, 'phases', phases)
         self.__post_init__()
 
     def __post_init__(self):
-        ps = self.phases
-        if isinstance(ps, (Phase, Schedule)) or not hasattr(ps, '__iter__'): raise TypeError(f"phases={short(ps)}: expected a list of phases, Plan([Phase(one_cycle(1e-3), 3)])")
-        object.__setattr__(self, 'phases', tuple(ps))
+        object.__setattr__(self, 'phases', as_tuple('phases', self.phases, 'a list of phases, Plan([Phase(one_cycle(1e-3), 3)])'))
         if not self.phases: raise ValueError("phases is empty: a plan has at least one phase")
         for p in self.phases:
             if not isinstance(p, Phase): raise TypeError(f"phases holds {short(p)}: expected phases, such as Phase(one_cycle(1e-3), 3)")
@@ -99,7 +100,8 @@ class Plan:
         plan = Plan([replace(p, sched=p.sched.for_groups(n)) for p in self])
         for i,p in enumerate(plan):
             if p.sched.n_groups not in (None, n): raise ValueError(f"phase {i} has rates for {p.sched.n_groups} parameter groups, the learner has {n}")
-            if isinstance(p.wd, list) and len(p.wd)!=n: raise ValueError(f"phase {i} has wd={short(p.wd)} for {len(p.wd)} parameter groups, the learner has {n}")
+            if isinstance(p.wd, list) and len(p.wd)!=n:
+                raise ValueError(f"phase {i} has wd={short(p.wd)} for {len(p.wd)} parameter groups, the learner has {n}")
             if p.freeze_to is not None and not -n<=p.freeze_to<=n: raise ValueError(f"phase {i} has freeze_to={p.freeze_to}, the learner has {n} parameter group{'s' if n>1 else ''}")
         return plan
 
@@ -115,7 +117,8 @@ class Plan:
         return np.array(rows)
 
 def _check_plan(plan):
-    if isinstance(plan, Schedule): raise TypeError(f"plan={short(plan)} is a Schedule, which has no epochs: give Phase(sched, n_epoch), such as Phase({plan.kind}(...), 3)")
+    if isinstance(plan, Schedule):
+        raise TypeError(f"plan={short(plan)} is a Schedule, which has no epochs: give Phase(sched, n_epoch), such as Phase({plan.kind}(...), 3)")
     if not isinstance(plan, Plan): raise TypeError(f"plan={short(plan)}: expected a Plan, such as Plan([Phase(one_cycle(1e-3), 3)])")
 
 def _likely_groups(plan):
@@ -151,7 +154,7 @@ def drawn(self:Plan,
     n:int # Parameter groups
 )->list: # Of (epochs, shape (m,); rates, shape (m, n); momenta, shape (m,)), one for each phase
     "Steps to draw, a few thousand at most, shared among the phases by their length"
-    _count('n_iter', n_iter)
+    _count('n_iter', n_iter, hi=MOST_STEPS)
     res = []
     for p,start in zip(self.for_groups(n), self.starts):
         num,most = p.n_epoch*n_iter,max(_FEW, _DRAWN*p.n_epoch//self.n_epoch)
@@ -203,7 +206,9 @@ def gradual_unfreeze_plan(
     n = _count('n_groups', n_groups, hi=MOST_PARTS)
     _number('lr_max', lr_max, 0, open_lo=True)
     _number('decay', decay, 1)
-    if not callable(sched) or isinstance(sched, Schedule): raise TypeError(f"sched={short(sched)}: expected a function that makes a schedule of rates, such as one_cycle")
+    for k,v in (('n_epoch', n_epoch), ('last_epochs', last_epochs)): _count(k, v, hi=MOST_STEPS)
+    if not callable(sched) or isinstance(sched, Schedule):
+        raise TypeError(f"sched={short(sched)}: expected a function that makes a schedule of rates, such as one_cycle")
     rates = [lr_max/decay**(n-1-i) for i in range(n)]
     return Plan([Phase(sched(rates if n>1 else lr_max), last_epochs if i==n-1 else n_epoch, freeze_to=n-1-i, keep_state=i>0, name=f'from group {n-1-i}') for i in range(n)])
 
@@ -229,8 +234,10 @@ def decaying_cycles_plan(
     mode:str='triangular' # As for `cyclical`
 )->Plan:
     "Cycles that get lower from phase to phase; half cycles begin high, so that each phase ends low"
-    _count('step_size', step_size)
-    if not isinstance(cycles, (list, tuple)) or not all(isinstance(o, (list, tuple)) and len(o)==2 for o in cycles): raise TypeError(f"cycles={short(cycles)}: expected pairs of (number of cycles, highest rate)")
+    _count('step_size', step_size, hi=MOST_STEPS)
+    if not isinstance(cycles, (list, tuple)) or not all(isinstance(o, (list, tuple)) and len(o)==2 for o in cycles):
+        raise TypeError(f"cycles={short(cycles)}: expected pairs of (number of cycles, highest rate)")
+    if not cycles: raise ValueError("cycles is empty: expected pairs of (number of cycles, highest rate)")
     def epochs(n):
         v = 2*step_size*_number('cycles', n, 0, open_lo=True)
         if v!=int(v): raise ValueError(f"cycles: {n} cycles of step size {step_size} make {v:g} epochs, which is no whole number")

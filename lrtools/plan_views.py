@@ -21,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from .curve import _ema, fmt_lr
 from .history import NOTHING, STOPPED, LRHistory, _check_history
 from .plan import Plan, _check_plan, _likely_groups
-from .schedule import _count
+from .schedule import MOST_STEPS, _count
 from .views import AS_IS, _display, _frame, _inches, _legend, _palette, _tick, check_axes, check_switches, few_digits
 
 # %% ../nbs/22_plan_views.ipynb #c005
@@ -112,7 +112,7 @@ def plot_plan(
     _check_plan(plan)
     check_axes(ax)
     check_switches(log=log, moms=moms)
-    _count('n_iter', n_iter)
+    _count('n_iter', n_iter, hi=MOST_STEPS)
     if n_groups is not None: _count('n_groups', n_groups)
     n = n_groups or _likely_groups(plan)
     pal,parts = _palette(ax),plan.drawn(n_iter, n)

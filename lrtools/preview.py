@@ -33,9 +33,9 @@ from .panel import _lr_text, _parse_lr
 from .picker import _code_html, _round
 from .plan import Phase, Plan, _check_plan, _likely_groups
 from .plan_views import _axes_of, _band, _draw_fits, _limits, _name_of, _names, _phases_words, _shade, _shared, _spans
-from .schedule import _KINDS, _MODES, _SHAPES, Schedule, _code, _count
+from .schedule import _KINDS, _MODES, _SHAPES, Schedule, _code, _count, _number
 from .suggest import zone_shares, zones
-from .views import _frame, _palette, few_digits
+from .views import _frame, _palette, check_switches, few_digits
 from .words import short
 
 # %% ../nbs/44_preview.ipynb #c008
@@ -185,7 +185,8 @@ class SchedulePreview(FigureBox):
         _check_plan(plan)
         if learn is not None: _check_learner(learn)
         if history is not None: _check_history(history)
-        if not isinstance(curve, (LRCurve, GroupCurves, type(None))): raise TypeError(f"curve={short(curve)}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`")
+        if not isinstance(curve, (LRCurve, GroupCurves, type(None))):
+            raise TypeError(f"curve={short(curve)}: expected the `LRCurve` or `GroupCurves` of `lr_range_test`")
         if n_iter is not None: _count('n_iter', n_iter)
         super().__init__()
         self.learn,self.curve,self.history,self._asked = learn,curve,history,n_iter
@@ -225,7 +226,8 @@ class SchedulePreview(FigureBox):
             v.for_groups(self._n)
         elif name=='phase':
             _count('phase', v, 0)
-            if v>=len(self.plan): raise ValueError(f"phase={short(v)}: the plan has {len(self.plan)} phase{'s' if len(self.plan)>1 else ''}, 0 to {len(self.plan)-1}")
+            if v>=len(self.plan):
+                raise ValueError(f"phase={short(v)}: the plan has {len(self.plan)} phase{'s' if len(self.plan)>1 else ''}, 0 to {len(self.plan)-1}")
         elif not isinstance(v, bool): raise TypeError(f"{name}={short(v)}: expected True or False")
         return v
 
@@ -283,7 +285,8 @@ class SchedulePreview(FigureBox):
         phase:Phase|None=None # After the chosen one; None: one like it
     ):
         "Add a phase after the chosen one, and choose it"
-        if phase is not None and not isinstance(phase, Phase): raise TypeError(f"phase={short(phase)}: expected a Phase, such as Phase(one_cycle(1e-3), 3)")
+        if phase is not None and not isinstance(phase, Phase):
+            raise TypeError(f"phase={short(phase)}: expected a Phase, such as Phase(one_cycle(1e-3), 3)")
         at = self.phase+1
         self._go(Plan([*self.plan[:at], replace(self.plan[self.phase], freeze_to=None, norm='as is', keep_state=False, reset_opt=False, name='') if phase is None else phase, *self.plan[at:]]))
         self.phase = at
@@ -297,6 +300,7 @@ class SchedulePreview(FigureBox):
         by:int # How many places later; less than 0: earlier
     ):
         "Move the chosen phase, as far as there are others"
+        _count('by', by, -1000, 1000)
         to = min(max(self.phase+by, 0), len(self.plan)-1)
         if to==self.phase: return
         rest = [p for i,p in enumerate(self.plan) if i!=self.phase]
@@ -322,6 +326,7 @@ class SchedulePreview(FigureBox):
 
     def reread(self, past=True):
         "Look at the learner, and if asked at the history, again"
+        check_switches(past=past)
         if self._gesture: return
         known = self._known
         try:
@@ -552,6 +557,8 @@ class SchedulePreview(FigureBox):
         share:float=0. # How far to the right, in shares of its schedule; less than 0 for left
     ):
         "Move the first dot of the chosen phase, as far as it goes"
+        _number('decades', decades, -100, 100)
+        _number('share', share, -1, 1)
         d = next((d for d in self._dots() if d[0]==self.phase), None)
         if d is None: return
         i,path,k,turn,*_ = d

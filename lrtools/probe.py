@@ -38,7 +38,8 @@ def _rates(lrs):
     if isinstance(lrs, (str, bytes)) or not hasattr(lrs, '__len__') or (isinstance(lrs, np.ndarray) and not lrs.ndim) or not len(lrs):
         raise TypeError(f"lrs={short(lrs)}: expected a list of rates and slices, `[1e-3, slice(1e-5, 1e-3)]`")
     for lr in lrs:
-        if not (_is_number(lr) or isinstance(lr, (slice, list, tuple))): raise TypeError(f"lrs holds {short(lr)}: expected rates, slices, and lists with one rate per parameter group")
+        if not (_is_number(lr) or isinstance(lr, (slice, list, tuple))):
+            raise TypeError(f"lrs holds {short(lr)}: expected rates, slices, and lists with one rate per parameter group")
         _check_lr(lr, 'lrs')
     num = lambda v: None if v is None else float(v)
     return [slice(num(lr.start), num(lr.stop)) if isinstance(lr, slice) else float(lr) if _is_number(lr) else tuple(map(float, lr)) for lr in lrs]

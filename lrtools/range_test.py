@@ -103,7 +103,8 @@ class _SweepCallback(Callback):
     def _wait(self):
         p = self.points
         p.idle += 1
-        if p.idle>1000+10*len(self.learn.dls.train): raise p.kept(ValueError(f"no optimizer step in {p.idle} batches: check `n_acc` of `GradientAccumulation`, or callbacks that cancel batches or steps"))
+        if p.idle>1000+10*len(self.learn.dls.train):
+            raise p.kept(ValueError(f"no optimizer step in {p.idle} batches: check `n_acc` of `GradientAccumulation`, or callbacks that cancel batches or steps"))
 
     def _lrs(self): return [float(h['lr']) for h in self.learn.opt.hypers]
 
@@ -143,14 +144,17 @@ def _check_args(num_it, repeats, mode, stop_div, valid):
     whole('num_it', num_it, 2, MOST)
     whole('repeats', repeats, 1, MOST)
     if not isinstance(mode, str) or mode not in ('exp', 'linear'): raise ValueError(f"mode={short(mode)}: expected 'exp' or 'linear'")
-    if stop_div is not None and not (_is_number(stop_div) and stop_div>1): raise ValueError(f"stop_div={short(stop_div)}: expected a number over 1, or None to go on to the last rate")
-    if not isinstance(valid, (bool, int, np.integer)) or not 0<=valid<=MOST: raise ValueError(f"valid={short(valid)}: expected True, False or the number of points")
+    if stop_div is not None and not (_is_number(stop_div) and stop_div>1):
+        raise ValueError(f"stop_div={short(stop_div)}: expected a number over 1, or None to go on to the last rate")
+    if not isinstance(valid, (bool, int, np.integer)) or not 0<=valid<=MOST:
+        raise ValueError(f"valid={short(valid)}: expected True, False or the number of points")
 
 def check_progress(
     progress # What a function was given
 ):
     "Refuse what neither shows nor is told the progress"
-    if not (progress is None or isinstance(progress, (bool, int, np.bool_)) or callable(progress)): raise TypeError(f"progress={short(progress)}: expected True, False, or a function of (done, planned)")
+    if not (progress is None or isinstance(progress, (bool, int, np.bool_)) or callable(progress)):
+        raise TypeError(f"progress={short(progress)}: expected True, False, or a function of (done, planned)")
 
 def _per_group(v, n, name):
     "`v` as a list of `n` rates, by fastai's rules"
@@ -175,15 +179,18 @@ def _grid(start, end, hold, swept, num_it, mode):
     "Rates of all groups at each step, shape (num_it, n_groups)"
     space = np.geomspace if mode=='exp' else np.linspace
     for g in swept:
-        if not start[g]<end[g]: raise ValueError(f"start_lr={start[g]:g} is not below end_lr={end[g]:g} (parameter group {g}); 0 for both lets a group stand still")
-        if not start[g] and mode=='exp': raise ValueError(f"start_lr=0 and end_lr={end[g]:g} (parameter group {g}): in mode 'exp' a rate begins over 0; 0 for both lets a group stand still")
+        if not start[g]<end[g]:
+            raise ValueError(f"start_lr={start[g]:g} is not below end_lr={end[g]:g} (parameter group {g}); 0 for both lets a group stand still")
+        if not start[g] and mode=='exp':
+            raise ValueError(f"start_lr=0 and end_lr={end[g]:g} (parameter group {g}): in mode 'exp' a rate begins over 0; 0 for both lets a group stand still")
     cols = [space(s, e, num_it) if g in swept else np.full(num_it, h) for g,(s,e,h) in enumerate(zip(start, end, hold))]
     return np.stack(cols, 1)
 
 def _moving(swept, start, end, hold):
     "(the groups of `swept` whose rate moves, `hold` with 0 for the others): a rate of 0 from start to end lets a group stand still"
     moving = tuple(g for g in swept if start[g] or end[g])
-    if not moving: raise ValueError(f"start_lr and end_lr are 0 for parameter group{'s'*(len(swept)>1)} {', '.join(map(str, swept))}: nothing is swept there; give a rate over 0, or leave it out of `groups`")
+    if not moving:
+        raise ValueError(f"start_lr and end_lr are 0 for parameter group{'s'*(len(swept)>1)} {', '.join(map(str, swept))}: nothing is swept there; give a rate over 0, or leave it out of `groups`")
     return moving,[0. if g in swept and g not in moving else h for g,h in enumerate(hold)]
 
 # %% ../nbs/12_range_test.ipynb #c013

@@ -31,7 +31,8 @@ class Run:
         check_fields(self, seed='count', valid='number')
         if not isinstance(self.sweep, Sweep): raise TypeError(f"sweep={short(self.sweep)}: expected a `Sweep`")
         rates = self.lr if isinstance(self.lr, (list, tuple)) else [o for o in (self.lr.start, self.lr.stop) if o is not None] if isinstance(self.lr, slice) else [self.lr]
-        if not rates or not all(_is_number(o) and 0<=o<math.inf for o in rates): raise TypeError(f"lr={short(self.lr)}: expected a rate, a slice, or a rate for each parameter group")
+        if not rates or not all(_is_number(o) and 0<=o<math.inf for o in rates):
+            raise TypeError(f"lr={short(self.lr)}: expected a rate, a slice, or a rate for each parameter group")
     def __eq__(self, other): return _plain_run(self)==_plain_run(other) if isinstance(other, Run) else NotImplemented
     def __hash__(self): return hash((self.seed, self.sweep))
     @property

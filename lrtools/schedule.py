@@ -51,8 +51,12 @@ class Schedule:
     _mom:object = field(default=None, init=False)
 
     def __post_init__(self):
-        if not isinstance(self.kind, str) or self.kind not in _KINDS: raise ValueError(cut(f"kind={short(self.kind)}: expected one of {', '.join(_KINDS)}"))
-        if not isinstance(self.args, dict): raise TypeError(f"args={short(self.args)}: expected a dictionary of the arguments of {self.kind}; simpler, call {self.kind}(...)")
+        if not isinstance(self.kind, str) or self.kind not in _KINDS:
+            raise ValueError(cut(f"kind={short(self.kind)}: expected one of {', '.join(_KINDS)}"))
+        if not isinstance(self.args, dict):
+            raise TypeError(f"args={short(self.args)}: expected a dictionary of the arguments of {self.kind}; simpler, call {self.kind}(...)")
+        try: inspect.signature(_KINDS[self.kind]).bind(**self.args)
+        except TypeError as e: raise TypeError(cut(f"args={short(self.args)}: not the arguments of {self.kind} ({e}); simpler, call {self.kind}(...)")) from None
         object.__setattr__(self, 'args', {k:_plain(v) for k,v in self.args.items()})
         for k,v in self.args.items():
             if isinstance(v, slice): _rate(k, v)
@@ -70,7 +74,8 @@ class Schedule:
         pos # Position or array of positions in [0, 1]
     ): # float; an array in the shape of `pos`; with rates for groups one more dimension at the end
         "Its value at `pos`. ValueError for positions outside of [0, 1], and while it `waits`"
-        if self._f is None: raise ValueError(f"{short(self)} has a slice of rates: say for how many parameter groups, `sched.for_groups(3)`")
+        if self._f is None:
+            raise ValueError(f"{short(self)} has a slice of rates: say for how many parameter groups, `sched.for_groups(3)`")
         return self._at(self._f, pos)
 
     def mom(self,
@@ -93,7 +98,8 @@ class Schedule:
         n:int # Parameter groups
     )->'Schedule':
         "The same schedule with its slices spread over `n` groups by fastai's rule: evenly in the logarithm, or a tenth for all but the last"
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1<=n<=_MOST_GROUPS: raise ValueError(f"n={short(n)}: expected the number of parameter groups, 1 or more")
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1<=n<=_MOST_GROUPS:
+            raise ValueError(f"n={short(n)}: expected the number of parameter groups, 1 or more")
         return Schedule(self.kind, {k:_for_groups(v, n) for k,v in self.args.items()})
 
     @property
@@ -152,7 +158,8 @@ def _check_lr(v, name, zero=False):
     zero = zero or not isinstance(v, slice) and any(_is_number(o) and o>0 for o in parts) # a group may stand still as long as one moves
     for o in parts:
         if not _is_number(o): raise TypeError(f"{name}={short(v)}: {short(o)} is not a number")
-        if not _finite(o) or o<0 or (o==0 and not zero): raise ValueError(f"{name}={short(v)}: a rate here is {'0 or more' if zero else 'more than 0'}, and finite")
+        if not _finite(o) or o<0 or (o==0 and not zero):
+            raise ValueError(f"{name}={short(v)}: a rate here is {'0 or more' if zero else 'more than 0'}, and finite")
 
 def _rate(name, v, zero=False):
     "Rates `v` as an array of shape (1,) or (groups,)"
@@ -161,7 +168,8 @@ def _rate(name, v, zero=False):
         _check_lr(v, name)
         return np.array([0. if v.start is None else v.start, v.stop])
     vs = [v] if _is_number(v) else v
-    if not hasattr(vs, '__len__') or not len(vs): raise TypeError(f"{name}={short(v)}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
+    if getattr(vs, 'ndim', 1)==0 or not hasattr(vs, '__len__') or not len(vs):
+        raise TypeError(f"{name}={short(v)}: expected a rate, a list with one rate per parameter group, or slice(lowest, highest)")
     _check_lr(v, name, zero)
     return np.array(vs, float)
 
@@ -176,10 +184,12 @@ def _number(name, v, lo=None, hi=None, open_lo=False, open_hi=False):
         raise ValueError(f"{name}={short(v)}: expected a number {'over' if open_lo else 'from'} {lo:g}"+('' if hi is None else f" {'and under' if open_hi else 'to'} {hi:g}"))
     return float(v)
 
-def _count(name, v, lo=1, hi=None):
+_MOST = 10**15 # of anything that is counted
+
+def _count(name, v, lo=1, hi=_MOST):
     if isinstance(v, bool) or not isinstance(v, (int, np.integer)): raise TypeError(f"{name}={short(v)}: expected an int")
     if v<lo: raise ValueError(f"{name}={short(v)}: expected at least {lo}")
-    if hi is not None and v>hi: raise ValueError(f"{name}={short(v)}: expected at most {hi:,}")
+    if v>hi: raise ValueError(f"{name}={short(v)}: expected at most {hi:,}")
     return int(v)
 
 MOST_PARTS = 1000 # cycles, or groups of a recipe
@@ -191,12 +201,14 @@ def count_steps(
     v # Its value
 )->int:
     "A number of steps, each of which is to be computed and kept. ValueError for more than `MOST_STEPS`, before anything is begun"
-    n = _count(name, v)
-    if n>MOST_STEPS: raise ValueError(f"{name}={short(v)}: more than {MOST_STEPS:,} steps are not computed one by one; a schedule is a function of the position, `sched(i/{name})`")
+    n = _count(name, v, hi=math.inf)
+    if n>MOST_STEPS:
+        raise ValueError(f"{name}={short(v)}: more than {MOST_STEPS:,} steps are not computed one by one; a schedule is a function of the position, `sched(i/{name})`")
     return n
 
 def _one_of(name, v, options):
-    if not isinstance(v, str) or v not in options: raise ValueError(cut(f"{name}={short(v)}: expected one of {', '.join(map(repr, options))}"))
+    if not isinstance(v, str) or v not in options:
+        raise ValueError(cut(f"{name}={short(v)}: expected one of {', '.join(map(repr, options))}"))
     return v
 
 def _sched(name, v):
@@ -228,7 +240,8 @@ def _pieces(pcts, fs):
 
 # %% ../nbs/05_schedule.ipynb #c009
 def _check_moms(moms):
-    if not isinstance(moms, (list, tuple)) or len(moms)!=3: raise ValueError(f"moms={short(moms)}: expected three momenta, at the start, in the middle and at the end, or None")
+    if not isinstance(moms, (list, tuple)) or len(moms)!=3:
+        raise ValueError(f"moms={short(moms)}: expected three momenta, at the start, in the middle and at the end, or None")
     for m in moms: _number('moms', m, 0, 1, open_hi=True)
 
 @schedule
@@ -247,10 +260,11 @@ def one_cycle(
     top = _rate('lr_max', lr_max)
     _number('div', div, 0, open_lo=True)
     _number('div_final', div_final, 0, open_lo=True)
-    _number('pct_start', pct_start, 0, .5 if three_phase else 1)
     if not isinstance(three_phase, bool): raise TypeError(f"three_phase={short(three_phase)}: expected True or False")
+    _number('pct_start', pct_start, 0, .5 if three_phase else 1)
     shape = _SHAPES[_one_of('anneal', anneal, _SHAPES)]
-    if num_it is not None and _count('num_it', num_it, 2)*pct_start<=1: raise ValueError(f"pct_start={pct_start}: of {num_it} steps that leaves none for the way up")
+    if num_it is not None and _count('num_it', num_it, 2, MOST_STEPS)*pct_start<=1:
+        raise ValueError(f"pct_start={pct_start}, num_it={num_it}: that leaves no step for the way up")
     def go(*vs):
         fs = [lambda x, a=a, b=b: shape(a, b, x) for a,b in zip(vs, vs[1:])]
         if num_it is None: return _pieces([pct_start, *([pct_start, 1-2*pct_start] if three_phase else [1-pct_start])], fs)
@@ -289,7 +303,8 @@ def sgdr(
     low = _moving(_number('lr_min', lr_min, 0), top)
     _count('n_cycles', n_cycles, hi=MOST_PARTS)
     _count('cycle_len', cycle_len, hi=MOST_STEPS)
-    if n_cycles*math.log10(max(1., _number('cycle_mult', cycle_mult, 0, open_lo=True)))>100: raise ValueError(f"cycle_mult={short(cycle_mult)}: {n_cycles} cycles of it are longer than any training")
+    if n_cycles*math.log10(max(1., _number('cycle_mult', cycle_mult, 0, open_lo=True)))>100:
+        raise ValueError(f"cycle_mult={short(cycle_mult)}: {n_cycles} cycles of it are longer than any training")
     return _pieces([cycle_len*cycle_mult**i for i in range(n_cycles)], [lambda x: _cos(top, low, x)]*n_cycles)
 
 def sgdr_epochs(
@@ -321,12 +336,13 @@ def cyclical(
     lo,hi = _rate('lr_min', lr_min, zero=True),_rate('lr_max', lr_max)
     if len(lo)==1: lo = _moving(lo, hi)
     if (lo>hi).any(): raise ValueError(f"lr_min={short(lr_min)} is over lr_max={short(lr_max)}")
-    if (n_cycles is None)==(step_size is None): raise ValueError(f"n_cycles={short(n_cycles)}, step_size={short(step_size)}: give one of them")
+    if (n_cycles is None)==(step_size is None):
+        raise ValueError(f"n_cycles={short(n_cycles)}, step_size={short(step_size)}: give one of them")
     _one_of('mode', mode, _MODES)
     _number('gamma', gamma, 0, 1, open_lo=True)
     if not isinstance(end_low, bool): raise TypeError(f"end_low={short(end_low)}: expected True or False")
     if num_it is None and (step_size is not None or mode=='exp_range'): raise ValueError(f"num_it=None: {'step_size' if step_size is not None else 'exp_range'} counts steps; say how many there are in all, n_epoch*len(learn.dls.train)")
-    if num_it is not None: _count('num_it', num_it)
+    if num_it is not None: _count('num_it', num_it, hi=MOST_STEPS)
     n = _number('n_cycles', n_cycles, 0, open_lo=True) if step_size is None else num_it/(2*_number('step_size', step_size, 0, open_lo=True))
     shift = (-n)%1 if end_low else 0.
     def f(pos):
@@ -396,7 +412,8 @@ def exponential(
 )->Schedule:
     "The same factor at each step: fastai's `SchedExp`; torch's `ExponentialLR(gamma)` has `lr_end = lr*gamma**n`"
     a,b = _rate('lr', lr),_rate('lr_end', lr_end)
-    if ((a==0)!=(b==0)).any(): raise ValueError(f"lr={short(lr)} to lr_end={short(lr_end)}: a group whose rate is 0 at one end has to be 0 at the other, too")
+    if ((a==0)!=(b==0)).any():
+        raise ValueError(f"lr={short(lr)} to lr_end={short(lr_end)}: a group whose rate is 0 at one end has to be 0 at the other, too")
     return lambda x: _exp(a, b, x)
 
 @schedule
@@ -407,7 +424,8 @@ def multistep(
 )->Schedule:
     "Down in steps: torch's `MultiStepLR` with its milestones as shares of the training"
     top = _rate('lr', lr)
-    if not isinstance(milestones, (list, tuple)) or any(a>=b for a,b in zip(milestones, milestones[1:])): raise ValueError(f"milestones={short(milestones)}: expected positions that grow")
+    if not isinstance(milestones, (list, tuple)) or any(a>=b for a,b in zip(milestones, milestones[1:])):
+        raise ValueError(f"milestones={short(milestones)}: expected positions that grow")
     at = np.array([_number('milestones', m, 0, 1, open_lo=True) for m in milestones])
     _number('gamma', gamma, 0, open_lo=True)
     return lambda x: top*gamma**np.searchsorted(at, x[:,0]+1e-12, 'right')[:,None].astype(float)
@@ -420,7 +438,7 @@ def step(
 )->Schedule:
     "Down in equal steps: torch's `StepLR`"
     top = _rate('lr', lr)
-    _count('n_steps', n_steps)
+    _count('n_steps', n_steps, hi=MOST_STEPS)
     _number('gamma', gamma, 0, open_lo=True)
     return lambda x: top*gamma**np.minimum(np.floor(x*n_steps+1e-9), n_steps-1)
 
@@ -452,7 +470,8 @@ def _read_off(name, v, ndims):
     "Numbers, each 0 or more, as an array of one of these numbers of dimensions"
     try: a = np.array(v, float)
     except (TypeError, ValueError, OverflowError): raise TypeError(f"{name}={short(v)}: expected numbers, one for each step") from None
-    if a.ndim not in ndims or not a.size: raise ValueError(f"{name} has the shape {a.shape}: expected {'(steps,)' if ndims==(1,) else '(steps,) or (steps, groups)'}")
+    if a.ndim not in ndims or not a.size:
+        raise ValueError(f"{name} has the shape {a.shape}: expected {'(steps,)' if ndims==(1,) else '(steps,) or (steps, groups)'}")
     if not np.isfinite(a).all() or (a<0).any(): raise ValueError(f"{name}: a value here is 0 or more, and finite")
     return a
 
@@ -484,7 +503,8 @@ def join(
     if not isinstance(scheds, (list, tuple)) or not scheds: raise TypeError(f"scheds={short(scheds)}: expected a list of schedules")
     fs = [_sched('scheds', o) for o in scheds]
     pcts = [1]*len(fs) if pcts is None else pcts
-    if not isinstance(pcts, (list, tuple)) or len(pcts)!=len(fs): raise ValueError(f"pcts={short(pcts)}: expected {len(fs)} shares, one for each schedule")
+    if not isinstance(pcts, (list, tuple)) or len(pcts)!=len(fs):
+        raise ValueError(f"pcts={short(pcts)}: expected {len(fs)} shares, one for each schedule")
     for v in pcts: _number('pcts', v, 0, open_lo=True)
     moms = [o._mom for o in fs]
     return _pieces(pcts, [o._f for o in fs]),None if None in moms else _pieces(pcts, moms)

@@ -535,7 +535,7 @@ class Snapshot:
         name:str='' # To know it by
     ):
         _check(learn)
-        if not isinstance(name, str): raise TypeError(f"name={name!r}: expected a text")
+        if not isinstance(name, str): raise TypeError(f"name={short(name)}: expected a text")
         self.name,self.date = name,datetime.now().astimezone().isoformat(timespec='seconds')
         with _interrupt_later(), torch.no_grad(): self._undo,seen = _walk([learn], _packages(learn))
         self.learn,self._global = learn,_copy_globals(_on_cuda(learn))
@@ -545,7 +545,8 @@ class Snapshot:
         learn:Learner|None=None # The learner it was taken of (a check for readers; no other is accepted)
     )->Learner:
         "Write everything back into the learner it was taken of. An interrupt that arrives meanwhile is delivered afterwards"
-        if learn is not None and learn is not self.learn: raise ValueError("this snapshot was taken of another learner: it restores only that one")
+        if learn is not None and learn is not self.learn:
+            raise ValueError("learn: this snapshot was taken of another learner, and it restores only that one")
         self._write_back()
         return self.learn
 
@@ -684,15 +685,18 @@ def check_state(d):
     whole = dict(model=_keyed(d.get('model'), object), buffers=_keyed(d.get('buffers'), torch.Tensor), requires_grad=_keyed(d.get('requires_grad'), bool), training=_keyed(d.get('training'), bool),
                  opt='opt' in d and (d['opt'] is None or _whole_opt(d['opt'])), rng=_can_set_rng(d.get('rng')))
     odd = [k for k,ok in whole.items() if not ok]
-    if odd: raise ValueError(f"this state is damaged: its part {odd[0]!r} is {'not what it should be' if odd[0] in d else 'missing'}; nothing was changed. Take another file")
+    if odd:
+        raise ValueError(f"this state is damaged: its part {odd[0]!r} is {'not what it should be' if odd[0] in d else 'missing'}; nothing was changed. Take another file")
 
 def _fits(learn, d):
     "Refuse a state that is not one of this learner, before anything changes"
     now,was = ({k:_sort_of(v) for k,v in o.items()} for o in (learn.model.state_dict(), d['model']))
     odd = [k for k in {**was, **now} if was.get(k)!=now.get(k)]
-    if odd: raise ValueError(f"this state is of another model: {cut(odd[0], 60)!r} is {was.get(odd[0], 'not there')} in it, and {now.get(odd[0], 'not there')} in learn.model ({len(odd)} of {len({**was, **now})} differ)")
+    if odd:
+        raise ValueError(f"this state is of another model: {cut(odd[0], 60)!r} is {was.get(odd[0], 'not there')} in it, and {now.get(odd[0], 'not there')} in learn.model ({len(odd)} of {len({**was, **now})} differ)")
     odd = [k for k,b in learn.model.named_buffers() if k in d['buffers'] and _sort_of(b)!=_sort_of(d['buffers'][k])]
-    if odd: raise ValueError(f"this state is of another model: its buffer {cut(odd[0], 60)!r} is {_sort_of(d['buffers'][odd[0]])}, that of learn.model another")
+    if odd:
+        raise ValueError(f"this state is of another model: its buffer {cut(odd[0], 60)!r} is {_sort_of(d['buffers'][odd[0]])}, that of learn.model another")
     names = {k for k,_ in learn.model.named_parameters()}
     if names!={*d['requires_grad']}: raise ValueError(f"this state is of another model: it says what trains for {len(d['requires_grad'])} parameters, learn.model has {len(names)}, and not all have the same name")
     if d['opt'] is not None and learn.opt is not None: _fits_opt(learn.opt, d['opt'])
@@ -709,15 +713,19 @@ def _alike(now, was):
 def _fits_hypers(i, now, was):
     "Refuse hypers that group `i` cannot have; those that torch's schedulers add end with their names"
     odd = [k for k in was if k in now and not _alike(now[k], was[k]) or k not in now and not k.endswith(('_lr','_momentum'))]
-    if odd: raise ValueError(cut(f"this state is damaged: {short(odd[0])} of its parameter group {i} is {short(was[odd[0]])}, which the optimizer of the learner cannot have; nothing was changed. Take another file"))
+    if odd:
+        raise ValueError(cut(f"this state is damaged: {short(odd[0])} of its parameter group {i} is {short(was[odd[0]])}, which the optimizer of the learner cannot have; nothing was changed. Take another file"))
 
 def _fits_opt(opt, d):
     "Refuse the state of another optimizer, or of one with other groups"
     now,was = [len(ps) for ps in opt.param_lists],[len(ps) for ps in d['memory']]
-    if now!=was: raise ValueError(cut(f"this state has parameter groups of {short(was)} parameters, the learner of {short(now)}: give the learner the same splitter"))
-    if (kind := type(getattr(opt, 'opt', opt)).__name__)!=d['kind']: raise ValueError(f"this state is of an optimizer {short(d['kind'])}, the learner has {kind}")
+    if now!=was:
+        raise ValueError(cut(f"this state has parameter groups of {short(was)} parameters, the learner of {short(now)}: give the learner the same splitter"))
+    if (kind := type(getattr(opt, 'opt', opt)).__name__)!=d['kind']:
+        raise ValueError(f"this state is of an optimizer {short(d['kind'])}, the learner has {kind}")
     hypers = _hypers(opt)
-    if len(hypers)!=len(d['hypers']): raise ValueError(f"this state is damaged: it has hypers for {len(d['hypers'])} of {len(hypers)} parameter groups; nothing was changed. Take another file")
+    if len(hypers)!=len(d['hypers']):
+        raise ValueError(f"this state is damaged: it has hypers for {len(d['hypers'])} of {len(hypers)} parameter groups; nothing was changed. Take another file")
     for i,(now,was) in enumerate(zip(hypers, d['hypers'])): _fits_hypers(i, now, was)
     for ps,ms in zip(opt.param_lists, d['memory']):
         for p,m in zip(ps, ms): _fits_memory(p, m)
@@ -725,7 +733,8 @@ def _fits_opt(opt, d):
 def _fits_memory(p, m):
     "Refuse what no optimizer remembers of the parameter `p`"
     odd = [k for k,v in m.items() if k in _LIKE_ITS_PARAM and isinstance(v, torch.Tensor) and v.shape!=p.shape and v.ndim]
-    if odd: raise ValueError(f"this state is damaged: {odd[0]!r} of a parameter of shape {tuple(p.shape)} has the shape {tuple(m[odd[0]].shape)}; nothing was changed. Take another file")
+    if odd:
+        raise ValueError(f"this state is damaged: {odd[0]!r} of a parameter of shape {tuple(p.shape)} has the shape {tuple(m[odd[0]].shape)}; nothing was changed. Take another file")
 
 def _put_state(learn, d, rng=True):
     "Write the state `d` into `learn`"
@@ -840,7 +849,8 @@ def load_sealed(
     except FileNotFoundError: raise
     except pickle.UnpicklingError as e: raise pickle.UnpicklingError(cut(f"{whole}, or holds code, which is not run: {e}")) from None
     except Exception as e: raise ValueError(cut(f"{whole} ({type(e).__name__}: {e}): take another one, or write it again")) from None
-    if isinstance(d, dict) and d.pop('sealed', False) and not sealed: raise ValueError(f"{whole}: its checksum is gone; take another one, or write it again")
+    if isinstance(d, dict) and d.pop('sealed', False) and not sealed:
+        raise ValueError(f"{whole}: its checksum is gone; take another one, or write it again")
     return d
 
 # %% ../nbs/10_snapshot.ipynb #a2049f26
@@ -873,8 +883,12 @@ def save(self:Snapshot,
 )->Path:
     "Write to a file what it kept. FileExistsError for a file that is there"
     if not isinstance(path, (str, os.PathLike)): raise TypeError(f"path={short(path)}: expected the path of a file, such as 'head.pt'")
+    if not isinstance(overwrite, bool): raise TypeError(f"overwrite={short(overwrite)}: expected True or False")
     path = Path(path)
-    if path.exists() and not overwrite: raise FileExistsError(f"{path} exists: take another name, or overwrite=True")
+    if path.is_dir(): raise ValueError(f"path={short(str(path))} is a folder: expected the path of a file, such as 'head.pt'")
+    if not path.parent.is_dir(): raise ValueError(f"path={short(str(path))}: there is no folder {short(str(path.parent))}; make it first")
+    if path.exists() and not overwrite:
+        raise FileExistsError(cut(f"path={short(str(path))}: {path.name} exists: take another name, or overwrite=True"))
     save_sealed(dict(kind='Snapshot', version=VERSION, **self.saved()._state), path)
     return path
 

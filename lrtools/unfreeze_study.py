@@ -25,7 +25,7 @@ from .learner import check_learner
 from .plan import Phase, Plan
 from .range_test import _now, _per_group
 from .schedule import Schedule, _check_lr, _count, constant, exponential, join, ladder, one_cycle, scale
-from .words import cut, short
+from .words import as_tuple, cut, short
 
 # %% ../nbs/32_unfreeze_study.ipynb #64b96851
 def _tops(base, n):
@@ -119,9 +119,9 @@ def _asked(arms):
         if _STILL in own:
             raise ValueError(f"arms has the name {_STILL!r}: that is the run which all are held against; give it another name")
         return (),own
-    if isinstance(arms, (bytes, Plan, Phase)) or not hasattr(arms, '__iter__'):
-        raise TypeError(f"arms={short(arms)}: expected a list of names, or a dictionary of more arms by name")
-    names = [arms] if isinstance(arms, str) else list(arms)
+    what = 'a list of names, or a dictionary of more arms by name'
+    if isinstance(arms, (Plan, Phase)): raise TypeError(f"arms={short(arms)}: expected {what}")
+    names = [arms] if isinstance(arms, str) else as_tuple('arms', arms, what)
     odd = [k for k in names if not isinstance(k, str)]
     if odd: raise TypeError(f"arms={short(arms)}: {short(odd[0])} is no name")
     if not names: raise ValueError("arms is empty: expected some names, such as ['memory kept']; None runs all")

@@ -47,7 +47,8 @@ def check_axes(
     ax # What a plot is to be drawn on
 ):
     "TypeError if `ax` is no `Axes`"
-    if not isinstance(ax, Axes): raise TypeError(f"ax={short(ax)}: expected matplotlib's `Axes`, such as `Figure().add_subplot()` or `plt.gca()`")
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax={short(ax)}: expected matplotlib's `Axes`, such as `Figure().add_subplot()` or `plt.gca()`")
 
 def check_switches(
     **switches # Arguments by name, each to be True or False
@@ -244,7 +245,8 @@ def figure_of(
     record:LRCurve|GroupCurves|ProbeRuns
 )->Figure:
     "A new figure of `record`, as it shows itself"
-    if not isinstance(record, (LRCurve, GroupCurves, ProbeRuns)): raise TypeError(f"record={short(record)}: expected an `LRCurve`, `GroupCurves` or `ProbeRuns`")
+    if not isinstance(record, (LRCurve, GroupCurves, ProbeRuns)):
+        raise TypeError(f"record={short(record)}: expected an `LRCurve`, `GroupCurves` or `ProbeRuns`")
     curves = record if isinstance(record, GroupCurves) else [record]
     fig = Figure(figsize=(7.2, 4.2 if len(curves)==1 else 3.6*len(curves)), dpi=100, layout='constrained')
     for o,ax in zip(curves, fig.subplots(len(curves), squeeze=False)[:,0]): (plot_probe if isinstance(o, ProbeRuns) else plot_lr_curve)(o, ax)
