@@ -269,9 +269,12 @@ def precompute(
     head = _head(learn, head)
     if not any(p.requires_grad for p in head.parameters()): raise ValueError(f"no parameter of the head ({type(head).__name__}) is trainable: `learn.freeze()` leaves the last group trainable, `freeze_to(learn, -1)` too")
     if not _is_number(max_gb) or not max_gb>0: raise ValueError(f"max_gb={short(max_gb)}: expected a number over 0")
-    if not (folder is None or isinstance(folder, (str, PathLike))): raise TypeError(f"folder={short(folder)}: expected the path of a folder, or None to keep the activations in memory")
-    if folder is not None and not _is_folder(folder): raise ValueError(f"folder={short(str(folder))} is not there: make it first, or leave it out to keep the activations in memory")
-    if not (isinstance(progress, bool) or callable(progress)): raise TypeError(f"progress={short(progress)}: expected True, False, or a function that is called with (batches done, batches planned)")
+    if not (folder is None or isinstance(folder, (str, PathLike))):
+        raise TypeError(f"folder={short(folder)}: expected the path of a folder, or None to keep the activations in memory")
+    if folder is not None and not _is_folder(folder):
+        raise ValueError(f"folder={short(str(folder))} is not there: make it first, or leave it out to keep the activations in memory")
+    if not (isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress={short(progress)}: expected True, False, or a function that is called with (batches done, batches planned)")
     room = _Room(None if folder is None else Path(folder), max_gb)
     report,groups = freeze_report(learn),_lists(learn)[1]
     with preserved(learn) as snap:

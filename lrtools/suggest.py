@@ -120,7 +120,8 @@ class Landmarks:
 
 # %% ../nbs/02_suggest.ipynb #c012
 def _check_curve(curve):
-    if not isinstance(curve, LRCurve): raise TypeError(f"curve={short(curve)}: expected an `LRCurve`; of `GroupCurves` take one, `curves[0]`; of your own rates and losses make one, `LRCurve.of(lrs, losses)`")
+    if not isinstance(curve, LRCurve):
+        raise TypeError(f"curve={short(curve)}: expected an `LRCurve`; of `GroupCurves` take one, `curves[0]`; of your own rates and losses make one, `LRCurve.of(lrs, losses)`")
 
 def _xy(curve):
     "log10 rate and finite loss of each sweep that has any. The first points of a linear sweep stand too far apart on this axis (or at 0): they are left out"
