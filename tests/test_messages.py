@@ -84,7 +84,7 @@ def study(): return UnfreezeStudy(Runs([r for r in runs() if r.arm=='a'], {'a': 
 def runs(): return compare(learner(), {'a': PLAN, 'b': Phase(constant(1e-3), 1)}, seeds=(0, 1), progress=False)
 OBJECTS = dict(LRCurve=curve, GroupCurves=lambda: GroupCurves([curve()]), ProbeRuns=lambda: probe(learner(), [1e-3], num_it=2, progress=False), Schedule=lambda: one_cycle(1e-3), Phase=lambda: PLAN[0], Plan=lambda: PLAN, LRHistory=lambda: trained().lr_history, Runs=runs,
                FreezeReport=lambda: freeze_report(trained()), Snapshot=lambda: Snapshot(learner()), LRPicker=lambda: LRPicker(curve()), FreezePanel=lambda: FreezePanel(learner()), SchedulePreview=lambda: SchedulePreview(PLAN, n_iter=10))
-FEW = {'compare': 25, 'unfreeze': 12, 'continue_study': 12, 'LRPicker': 12, 'FreezePanel': 12, 'SchedulePreview': 12, 'LiveSchedule': 12, 'plot': 25} # calls of what is slow to make
+FEW = {'compare': 25, 'unfreeze': 8, 'continue_study': 8, 'LRPicker': 12, 'FreezePanel': 12, 'SchedulePreview': 12, 'LiveSchedule': 12, 'plot': 25} # calls of what is slow to make
 EVENTS = {'press', 'drag', 'hover', 'key', 'plot', 'size_in'} # of widgets: told by the page and by the box, not by users
 CALLED = {'progress', 'sched', 'make_scheduler', 'learn_or_factory'} # a function that fails does so in its own words
 NOT = {'preserved', 'Recording', 'LiveSchedule'} # a context; callbacks of fastai, whose arguments go to it
