@@ -330,9 +330,8 @@ def reads(
     def around(read):
         @wraps(read)
         def whole(cls, s):
-            arg = 's' if 'json' in read.__name__ else 'd'
-            if not isinstance(s, (str, bytes, dict)):
-                raise TypeError(f"{arg}={short(s)}: expected the {'JSON text' if 'json' in read.__name__ else 'dictionary'} of a {kind}")
+            arg,fits = ('s', (str, bytes)) if 'json' in read.__name__ else ('d', dict)
+            if not isinstance(s, fits): raise TypeError(f"{arg}={short(s)}: expected the {'JSON text' if arg=='s' else 'dictionary'} of a {kind}")
             try:
                 res = read(cls, s)
                 for show in ('__repr__','_repr_markdown_'): getattr(res, show, str)()

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from fastai.basics import Callback, L, Learner, OptimWrapper, noop, num_distrib
 
-from .snapshot import _copy_globals, _packages, _walk
+from .snapshot import _copy_globals, _packages, _refuse_fitting, _walk
 from .words import cut, short
 
 # %% ../nbs/11_learner.ipynb #cc21b33e
@@ -181,6 +181,7 @@ def check_learner(
     if not isinstance(learn, Learner): raise TypeError(f"learn is a {type(learn).__name__}: expected a fastai `Learner`")
     if not isinstance(learn.model, nn.Module):
         raise TypeError(f"learn.model is a {type(learn.model).__name__}: expected a torch `nn.Module`")
+    _refuse_fitting(learn)
     n_batches(learn)
     _check_optimizer(learn)
     why = _no_gradients(learn) or trains and _no_weights(learn)

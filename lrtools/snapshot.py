@@ -525,7 +525,8 @@ def _end_workers(dl, kept):
     if now is not None and now is not kept: now._shutdown_workers()
 
 def _on_cuda(learn):
-    devices = [getattr(learn.dls, 'device', None) or 'cpu', *(p.device for p in learn.model.parameters())]
+    own = getattr(learn.dls, 'device', None) if getattr(learn.dls, 'loaders', ()) else None # without loaders it cannot be asked
+    devices = [own or 'cpu', *(p.device for p in learn.model.parameters())]
     return any(torch.device(d).type=='cuda' for d in devices)
 
 class Snapshot:

@@ -91,7 +91,7 @@ CANNOT = dict(
 # refused where the weights have to train as they are
 STILL = dict(
     all_frozen=(lambda: frozen(toy()), r'all are frozen: `learn.model.requires_grad_\(True\)`', False),
-    all_frozen_no_groups=(lambda: frozen(toy(splitter=trainable_params)), 'all (are|parameters were) frozen', False),
+    all_frozen_no_groups=(lambda: frozen(toy(splitter=trainable_params)), '(all are frozen|no parameter of its model is trainable).*`learn.model.requires_grad_', False),
     other_model=(replaced, 'holds none of the trainable', False),
     no_parameters=(lambda: toy(model=nn.Identity, splitter=trainable_params), 'has no parameters', False))
 

@@ -1,5 +1,5 @@
 "The schedule preview without a browser: what is dragged, slid, typed and pressed, and the plan that comes of it"
-import base64, gc, math, random, re, warnings, weakref
+import base64, gc, math, random, re, sys, warnings, weakref
 from functools import partial
 from html import escape, unescape
 from io import BytesIO
@@ -38,7 +38,7 @@ def turn(p, path, v, name=None):
 def run(code):
     "The plan that the lines of `code` hand to `fit_plan`"
     got = []
-    exec(code, dict(Plan=Plan, Phase=Phase, learn='learn', fit_plan=lambda learn, plan: got.append(plan), **{k: v for k,v in vars(__import__('lrtools.all', fromlist=['*'])).items() if k in _KINDS or k=='ladder'}))
+    exec(code, dict(Plan=Plan, Phase=Phase, learn='learn', fit_plan=lambda learn, plan: got.append(plan), ladder=ladder, **{k: getattr(sys.modules[f.__module__], k) for k,f in _KINDS.items()}))
     return got[0]
 
 def agree(p):
