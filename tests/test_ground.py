@@ -176,6 +176,16 @@ def bad_notebooks(root):
         bad += bad_outputs(p)
     return bad
 
+def mixed_imports(path):
+    "Lessons that import and do more: the docs are made by running the cells that import, and nothing else"
+    bad = []
+    for i,c in enumerate(json.loads(path.read_text())['cells']):
+        code = ''.join(c['source'])
+        if c['cell_type']!='code' or re.search(r'^#\| *export|nbdev_export|^[%!]', code, re.M): continue
+        kinds = {isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(code).body}
+        if len(kinds)>1: bad.append(f'{path.name}, cell {i}: imports stand in a cell of their own.')
+    return bad
+
 def none(problems): assert not problems, '\n'+'\n'.join(problems)
 
 # ---------------------------------------------------------------- the repository
@@ -192,6 +202,7 @@ def test_all_changes_no_class_of_fastai(root, python): none(changed_classes(root
 def test_modules_are_in_step(root): none([f'lrtools/{f} is not what its notebook exports.' for f in in_step.not_exported(root)])
 def test_notebooks_are_clean(root): none([f'nbs/{f} would be changed by nbdev-clean.' for f in in_step.not_clean(root)])
 def test_notebooks_are_small_and_tell_no_paths(root): none(bad_notebooks(root))
+def test_lessons_import_in_cells_of_their_own(root): none([b for p in sorted((root/'nbs').glob('[0-9]*.ipynb')) for b in mixed_imports(p)])
 def test_version_is_in_the_changelog(root): none(version_problems(root))
 def test_something_was_checked(root): assert modules(root) and notebooks(root)
 
@@ -239,6 +250,10 @@ def test_a_foreign_import_is_seen(toy, name, nb, code):
 def test_an_uncovered_import_is_seen(toy):
     write(toy, 'study.py', '30_study', 'import pandas')
     assert uncovered_imports(toy)==['lrtools.study imports pandas, which no requirement in settings.ini brings.']
+
+def test_a_lesson_that_imports_and_does_more_is_seen(tmp_path):
+    notebook(tmp_path/'01_x.ipynb', dict(source='import io'), dict(source='import io\nio.StringIO()'), dict(source='#| export\nimport io\nx = 1'))
+    assert mixed_imports(tmp_path/'01_x.ipynb')==['01_x.ipynb, cell 1: imports stand in a cell of their own.']
 
 def test_a_name_made_twice_is_seen(toy):
     write(toy, 'curve.py', '01_curve', 'def f(a): pass\n@patch\ndef g(self:A): pass\n@patch\ndef g(self:B): pass\ndef f(b): pass')
