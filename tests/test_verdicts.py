@@ -56,12 +56,19 @@ def test_nothing_happens_and_nothing_is_told(tmp_path):
         assert not on.runs.told_apart and all(v<1.25 for vs in on.bumps.values() for v in vs)
     assert len(bad)<=.05*len(SIXTY), bad
 
+def numbers():
+    n = 0
+    while True:
+        yield n
+        n += 1
+
 def torch_order(data, bs):
-    "A loader that draws the order from a generator of its own which nobody finds: what was meant to be pairs are other batches"
+    "A loader that draws the order from numbers which nobody puts back (of a generator that is half-way): what was meant to be pairs are other batches"
+    seeds = numbers()
     class Own(torch.utils.data.Sampler):
         def __init__(self): pass
         def __len__(self): return 64
-        def __iter__(self): return iter(np.random.default_rng().permutation(64).tolist())
+        def __iter__(self): return iter(np.random.default_rng(next(seeds)).permutation(64).tolist())
     dl = partial(torch.utils.data.DataLoader, batch_size=bs)
     return DataLoaders(dl(data[:64], sampler=Own()), dl(data[64:]), device='cpu')
 
@@ -74,7 +81,7 @@ def tiny(p, y): return 1e-9*((p-y)**2).mean()
     ('both signs', dict(loss=critic)), ('tiny losses', dict(loss=tiny)), ('no pairs', dict(loader=torch_order)), ('batches of one', dict(bs=1, data=items(3)))])
 def test_nothing_happens_with_unusual_losses(tmp_path, name, kw):
     study = unfreeze_study(small(tmp_path, 5, **{**dict(bs=4), **kw}), 1e-8, arms=['memory kept','all rates 0'], seeds=(0, 1, 2), progress=False)
-    assert not claims(study.verdict, ('No spike', 'Single batches')), study.verdict
+    assert not claims(study.verdict, ('No spike', 'Single batches', 'That does not stand out of its scatter')), study.verdict # all of them say that nothing is known to have happened
     assert not study.causes and 'BatchNorm' not in ' '.join(study.verdict)
 
 @pytest.mark.slow
