@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from .experiments import ContinueStudy, Runs, UnfreezeStudy, quoted
 from .plan_views import _smooth, _spans, _thin
-from .views import _display, _frame, _legend, _palette
+from .views import _display, _frame, _legend, _palette, check_axes
 from .words import as_tuple, cut, short
 
 # %% ../nbs/23_experiment_views.ipynb #c005
@@ -46,10 +46,6 @@ def _names(arg, names, runs):
             raise ValueError(cut(f"{arg}={short(names)}: {short(k, 40)} is not among {quoted(runs.arms)}"))
     return names
 
-def _check_ax(ax):
-    if not isinstance(ax, Axes):
-        raise TypeError(f"ax={short(ax)}: expected the axes of a matplotlib figure, such as `Figure().add_subplot()`")
-
 def _curve(history, metric):
     "(epochs since its start, values)"
     fits,starts = _spans(history)
@@ -69,7 +65,7 @@ def plot_runs(
 )->Axes: # `ax`
     "The median of each arm over its seeds, with a band from the lowest to the highest. ValueError for a metric or arm that is not there"
     if not isinstance(runs, Runs): raise TypeError(f"runs={short(runs)}: expected the Runs of `compare`")
-    _check_ax(ax)
+    check_axes(ax)
     if not isinstance(metric, str): raise TypeError(f"metric={short(metric)}: expected the name of a metric")
     if metric!='train_loss' and metric not in runs.metric_names:
         raise ValueError(cut(f"metric={short(metric)}: there are {quoted(runs.metric_names)}"))
@@ -117,7 +113,7 @@ def plot_study(
 )->Axes: # `ax`
     "How far training loss (circles) and validation loss (squares) rise in each arm, one mark for each seed and a bar for the mean"
     if not isinstance(study, UnfreezeStudy): raise TypeError(f"study={short(study)}: expected the result of `unfreeze_study`")
-    _check_ax(ax)
+    check_axes(ax)
     pal,spikes = _palette(ax),study.spike
     _frame(ax, pal, 'loss / that of the same batches, nothing learned', '')
     top = max([1.5, *(v for s in spikes.values() for v in (*s.train, *s.valid) if math.isfinite(v))])

@@ -17,7 +17,7 @@ from functools import wraps
 import numpy as np
 from fastcore.basics import patch
 
-from .curve import VERSION, _is_number, _unpack, exact_lr, read_json, reads
+from .curve import VERSION, _is_number, _unpack, exact_lr, read_json, reads, whole
 from .words import cut, short
 
 # %% ../nbs/05_schedule.ipynb #c005
@@ -187,10 +187,7 @@ def _number(name, v, lo=None, hi=None, open_lo=False, open_hi=False):
 _MOST = 10**15 # of anything that is counted
 
 def _count(name, v, lo=1, hi=_MOST):
-    if isinstance(v, bool) or not isinstance(v, (int, np.integer)): raise TypeError(f"{name}={short(v)}: expected an int")
-    if v<lo: raise ValueError(f"{name}={short(v)}: expected at least {lo}")
-    if v>hi: raise ValueError(f"{name}={short(v)}: expected at most {hi:,}")
-    return int(v)
+    return whole(name, v, lo, hi)
 
 MOST_PARTS = 1000 # cycles, or groups of a recipe
 
