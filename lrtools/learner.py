@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from fastai.basics import Callback, L, Learner, OptimWrapper, noop, num_distrib
 
-from .snapshot import _copy_globals, _packages, _refuse_fitting, _walk
+from .snapshot import _copy_globals, _packages, _refuse_fitting, _walk, check_kind
 from .words import cut, short
 
 # %% ../nbs/11_learner.ipynb #cc21b33e
@@ -178,9 +178,7 @@ def check_learner(
     trains:bool=True # Whether its weights have to be trainable as they are; False where something may unfreeze them first
 ):
     "Refuse what cannot train, as far as the learner tells by itself: TypeError for what is no learner, ValueError with the way out for data without a length or batches, and weights and optimizers that cannot move"
-    if not isinstance(learn, Learner): raise TypeError(f"learn is a {type(learn).__name__}: expected a fastai `Learner`")
-    if not isinstance(learn.model, nn.Module):
-        raise TypeError(f"learn.model is a {type(learn.model).__name__}: expected a torch `nn.Module`")
+    check_kind(learn)
     _refuse_fitting(learn)
     n_batches(learn)
     _check_optimizer(learn)
